@@ -1,0 +1,51 @@
+"""The config tables of evidence: where the world's statements are read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from resubmit.settings import Span, Table
+
+
+class Folder(Table):
+    """`[[evidence.folder]]`: a folder that is watched; its files stay where they are."""
+
+    path: Path
+    """The folder; relative to the config file."""
+    timezone: str = "UTC"
+    """Of stamps that carry no zone: a name like Europe/Berlin."""
+    poll: Span | None = None
+    """Look this often instead of being told by the system: for network shares."""
+    still: Span = 1_000
+    """A file is read once its size and time have not changed for so long."""
+
+
+class Log(Table):
+    """`[[evidence.log]]`: a log that is followed."""
+
+    kind: Literal["postfix_log", "exchange_tracking_log", "exchange_smtp_log", "iis_log"]
+    """What wrote it."""
+    path: Path
+    """The file, or the folder for logs that come as many files."""
+    position: Literal["before", "beside", "behind"] = "beside"
+    """Where on the mail's way the program that wrote it stands: before, beside or behind us."""
+    timezone: str = "UTC"
+    """Of stamps that carry no zone."""
+
+
+class Graph(Table):
+    """`[evidence.graph]`: Exchange Online's message trace."""
+
+    tenant: str = Field(min_length=1)
+    """The tenant's id or domain."""
+    client_id: str = Field(min_length=1)
+    """The registered application."""
+    client_secret_file: Path | None = None
+    """A file with the application's secret."""
+    certificate_file: Path | None = None
+    """A PEM file with the application's certificate and key, instead of a secret."""
+    endpoint: str = "https://graph.microsoft.com/v1.0"
+    """The Graph endpoint."""

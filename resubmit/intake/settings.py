@@ -1,0 +1,38 @@
+"""The config tables of the ways in."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from resubmit.settings import Octets, Span, Table
+
+_LOOPBACK: list[IPv4Network | IPv6Network] = [IPv4Network("127.0.0.0/8"), IPv6Network("::1/128")]
+
+
+class SmtpIntake(Table):
+    """`[intake.smtp]`: the SMTP listener."""
+
+    listen: list[str] = Field(default=["127.0.0.1:2525"])
+    """Addresses to listen on; [] switches it off."""
+    allow: list[IPv4Network | IPv6Network] = _LOOPBACK
+    """Networks that may relay. Everybody else gets 554 5.7.1."""
+    max_message_size: Octets = 35 * 1024 * 1024
+    """The largest message taken; announced as SIZE."""
+    hostname: str = ""
+    """The name in the greeting and in Received fields; empty: this machine's."""
+    tls_certificate: Path | None = None
+    """A PEM chain; with tls_key, STARTTLS is offered."""
+    tls_key: Path | None = None
+    """The PEM key of tls_certificate."""
+    max_connections: int = Field(default=200, ge=1, strict=True)
+    """Connections at once; more get 421 4.3.2."""
+    max_recipients: int = Field(default=1000, ge=100, strict=True)
+    """Recipients a message (RFC 5321 §4.5.3.1.8 asks for at least 100); more get 452 4.5.3."""
+    timeout: Span = 5 * 60 * 1000
+    """How long a client may be silent (RFC 5321 §4.5.3.2.7: 5 minutes)."""
+    bare_newline: Literal["reject", "crlf"] = "reject"
+    """A CR or LF that stands alone: refuse the message with 550 5.6.0, or make it CRLF before journaling."""
