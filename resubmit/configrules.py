@@ -1,0 +1,176 @@
+"""What hangs between the keys of a config: names, references, addresses, files.
+
+Works on the raw TOML, where any value may be of any type: what is of a wrong type is pydantic's to tell,
+and is passed over here. So a route that is not there is said even when a port is wrong.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from resubmit.configproblems import nearest, shown
+
+_DOMAIN = re.compile(r"(\*\.)?(?!-)[^\s@*,;<>\"/]+(?<![-.])|\*")
+_FILES = {
+    "route": ("ca_file", "client_certificate", "password_file"),
+    "destination": ("ca_file", "recipients_file"),
+}
+
+
+def between_tables(raw: dict[str, Any], base: Path) -> list[str]:
+    """Problems, one line each, key first. `base` is the config's folder."""
+    return [
+        *_names(raw, "route"),
+        *_names(raw, "destination"),
+        *_references(raw),
+        *_domains(raw),
+        *_addresses(raw),
+        *_files(raw, base),
+        *_pairs(raw),
+        *_zones(raw),
+    ]
+
+
+def split_address(text: str, port: int | None = None) -> tuple[str, int]:
+    """`host:port`, `[v6]:port` or, where a port is given to fall back on, `host` alone. ValueError else.
+
+    A bare IPv6 address needs its brackets when a port follows; `*` and an empty host are not told apart.
+    """
+    found = re.fullmatch(r"\[([^\]]+)\](?::(\d+))?|([^:\[\]\s]*)(?::(\d+))?|([0-9a-fA-F:.]+)", text.strip())
+    host = (found[1] or found[3] or found[5] or "") if found else ""
+    digits = (found[2] or found[4]) if found else None
+    if found and digits is None and port is not None and host:
+        return host, port
+    if not found or not digits or int(digits) > 65535:
+        raise ValueError("an address like 127.0.0.1:2525, [::1]:2525 or mail.example.com:25")
+    return host, int(digits)
+
+
+def _tables(raw: dict[str, Any], name: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The tables of an array of tables, passing over what is none; `name` may be dotted."""
+    value: object = raw
+    for part in name.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    if isinstance(value, list):
+        yield from ((i, table) for i, table in enumerate(value) if isinstance(table, dict))
+
+
+def _table(raw: dict[str, Any], *names: str) -> dict[str, Any]:
+    value: object = raw
+    for name in names:
+        value = value.get(name) if isinstance(value, dict) else None
+    return value if isinstance(value, dict) else {}
+
+
+def _names(raw: dict[str, Any], kind: str) -> Iterator[str]:
+    seen: dict[str, int] = {}
+    for i, table in _tables(raw, kind):
+        name = table.get("name")
+        if not isinstance(name, str) or not name:
+            continue
+        if name in seen:
+            yield f"{kind}[{i}].name: {shown(name)} is taken by {kind}[{seen[name]}]; each needs its own"
+        elif any(c.isspace() or c in "*,;:" or not c.isprintable() for c in name):
+            yield f"{kind}[{i}].name: {shown(name)} is not allowed; no blanks and none of * , ; :"
+        seen.setdefault(name, i)
+
+
+def _references(raw: dict[str, Any]) -> Iterator[str]:
+    routes = [t["name"] for _, t in _tables(raw, "route") if isinstance(t.get("name"), str)]
+    for i, table in _tables(raw, "destination"):
+        for key in ("handoff", "resubmit"):
+            name = table.get(key)
+            if isinstance(name, str) and name not in routes and (name or key == "handoff"):
+                there = nearest(name, routes) if routes else "this file has no [[route]]"
+                yield f"destination[{i}].{key}: {shown(name)} is no route; {there}"
+
+
+def _domains(raw: dict[str, Any]) -> Iterator[str]:
+    seen: dict[str, str] = {}
+    for i, table in _tables(raw, "destination"):
+        domains = table.get("domains")
+        for j, domain in enumerate(domains if isinstance(domains, list) else []):
+            key = f"destination[{i}].domains[{j}]"
+            if not isinstance(domain, str):
+                continue
+            folded = domain.lower().rstrip(".")
+            if not _DOMAIN.fullmatch(folded):
+                yield f'{key}: {shown(domain)} is not allowed; a domain, "*.domain" (those below it) or "*"'
+            elif folded in seen:
+                yield f"{key}: {shown(domain)} is listed by {seen[folded]} too; a domain has one destination"
+            seen.setdefault(folded, key)
+
+
+def _addresses(raw: dict[str, Any]) -> Iterator[str]:
+    listen = _table(raw, "intake", "smtp").get("listen")
+    wanted = [
+        (f"intake.smtp.listen[{i}]", a, None)
+        for i, a in enumerate(listen if isinstance(listen, list) else [])
+    ]
+    wanted += [("web.listen", a, None) for a in [_table(raw, "web").get("listen")] if a]
+    wanted += [
+        (f"destination[{i}].probe", t["probe"], 25) for i, t in _tables(raw, "destination") if t.get("probe")
+    ]
+    for key, value, port in wanted:
+        if isinstance(value, str):
+            try:
+                split_address(value, port)
+            except ValueError as error:
+                yield f"{key}: {shown(value)} is not allowed; {error}"
+    for i, table in _tables(raw, "route"):
+        if (source := table.get("source_address")) and isinstance(source, str):
+            try:
+                ip_address(source)
+            except ValueError:
+                yield f"route[{i}].source_address: {shown(source)} is not allowed; an IP address of this machine"
+
+
+def _files(raw: dict[str, Any], base: Path) -> Iterator[str]:
+    named = [
+        (f"{kind}[{i}].{key}", t.get(key))
+        for kind, keys in _FILES.items()
+        for i, t in _tables(raw, kind)
+        for key in keys
+    ]
+    smtp = _table(raw, "intake", "smtp")
+    named += [(f"intake.smtp.{key}", smtp.get(key)) for key in ("tls_certificate", "tls_key")]
+    for key, value in named:
+        if not isinstance(value, str):
+            continue
+        file = base / value
+        if not file.is_file():
+            yield f"{key}: {shown(value)} is no file; looked for {file.absolute()}"
+        elif not os.access(file, os.R_OK):
+            yield f"{key}: {shown(value)} can't be read by this user; {file.absolute()} needs read permission"
+
+
+def _pairs(raw: dict[str, Any]) -> Iterator[str]:
+    """Keys that only make sense with another."""
+    smtp = _table(raw, "intake", "smtp")
+    for one, other in (("tls_certificate", "tls_key"), ("tls_key", "tls_certificate")):
+        if one in smtp and other not in smtp:
+            yield f"intake.smtp.{one}: needs {other} beside it"
+    for i, table in _tables(raw, "route"):
+        if table.get("username") and "password_file" not in table:
+            yield f"route[{i}].username: needs password_file beside it"
+        if "password_file" in table and not table.get("username"):
+            yield f"route[{i}].password_file: needs username beside it"
+        if table.get("username") and table.get("tls") in ("none", "opportunistic"):
+            yield f'route[{i}].username: a password goes over TLS only; set tls to "required" or "verified"'
+
+
+def _zones(raw: dict[str, Any]) -> Iterator[str]:
+    for kind in ("evidence.folder", "evidence.log"):
+        for i, table in _tables(raw, kind):
+            zone = table.get("timezone")
+            if isinstance(zone, str):
+                try:
+                    ZoneInfo(zone)
+                except (ValueError, OSError, LookupError):  # ZoneInfoNotFoundError is a KeyError
+                    yield f"{kind}[{i}].timezone: {shown(zone)} is not allowed; a name like Europe/Berlin"
