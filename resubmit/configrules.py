@@ -109,7 +109,7 @@ def _domains(raw: dict[str, Any]) -> Iterator[str]:
 
 def _addresses(raw: dict[str, Any]) -> Iterator[str]:
     listen = _table(raw, "intake", "smtp").get("listen")
-    wanted = [
+    wanted: list[tuple[str, object, int | None]] = [
         (f"intake.smtp.listen[{i}]", a, None)
         for i, a in enumerate(listen if isinstance(listen, list) else [])
     ]
@@ -117,10 +117,10 @@ def _addresses(raw: dict[str, Any]) -> Iterator[str]:
     wanted += [
         (f"destination[{i}].probe", t["probe"], 25) for i, t in _tables(raw, "destination") if t.get("probe")
     ]
-    for key, value, port in wanted:
+    for key, value, fallback in wanted:
         if isinstance(value, str):
             try:
-                split_address(value, port)
+                split_address(value, fallback)
             except ValueError as error:
                 yield f"{key}: {shown(value)} is not allowed; {error}"
     for i, table in _tables(raw, "route"):
@@ -128,7 +128,7 @@ def _addresses(raw: dict[str, Any]) -> Iterator[str]:
             try:
                 ip_address(source)
             except ValueError:
-                yield f"route[{i}].source_address: {shown(source)} is not allowed; an IP address of this machine"
+                yield f"route[{i}].source_address: {shown(source)} is not allowed; one of our addresses"
 
 
 def _files(raw: dict[str, Any], base: Path) -> Iterator[str]:
