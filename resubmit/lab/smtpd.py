@@ -13,129 +13,14 @@ import asyncio
 import base64
 import binascii
 import contextlib
-import inspect
-import re
 import ssl
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from collections.abc import Callable
 
 from resubmit.clock import Clock, SystemClock
+from resubmit.lab.script import STEPS, Cut, Hang, Mail, Reply, Script, asked, is_good, path, wire
 from resubmit.model.moment import Ms
 
-Reply: TypeAlias = str | bytes
-"""Text: `250 2.1.0 ok`, more lines behind \\n (the code is put on each). Bytes go out word for word."""
-
-STEPS = (
-    "connect",  # accepted, and then nothing
-    "greeting",  # in the middle of the greeting
-    "ehlo",  # at EHLO or HELO
-    "starttls",  # at STARTTLS, before its 220
-    "handshake",  # after the 220, before the handshake
-    "ehlo_after_tls",
-    "mail",
-    "rcpt",
-    "before_354",  # at DATA
-    "in_body",  # after `after` octets of the body
-    "after_dot",  # the whole mail is there, its reply is not
-)
-"""Where a script may cut or hang."""
-
-
-class Cut(Exception):
-    """Raised by a script's callable: the connection is dropped there, without a reply."""
-
-
-class Hang(Exception):
-    """Raised by a script's callable: silence from there on, until the client goes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Mail:
-    """One mail as it came: envelope words verbatim, `data` with the dots of transparency taken off.
-
-    `tls` is "" without TLS, else version and cipher. `connection` counts from 1.
-    """
-
-    sender: str
-    parameters: tuple[str, ...]
-    recipients: tuple[tuple[str, tuple[str, ...]], ...]
-    data: bytes
-    at: Ms
-    tls: str
-    peer: str
-    helo: str = ""
-    connection: int = 0
-    user: str = ""
-
-    def header(self, name: str) -> str:
-        """The first header field of that name, unfolded; "" when there is none."""
-        head = self.data.partition(b"\r\n\r\n")[0].decode("utf-8", "surrogateescape")
-        found = re.search(rf"(?mi)^{re.escape(name)}:[ \t]*((?:.*\r\n[ \t])*.*?)\r?$", head)
-        return re.sub(r"\r\n(?=[ \t])", "", found[1]).strip() if found else ""
-
-
-@dataclass
-class Script:
-    """What the server says and does. Each reply may be a callable; async ones are awaited.
-
-    A reply that starts with 421 closes the connection; an empty one is never sent. `cut` and `hang` name one
-    of STEPS; `times` is how often they are played (0: always), after that the server behaves.
-    """
-
-    name: str = "lab.invalid"
-    greeting: Reply = ""
-    keywords: list[str] = field(
-        default_factory=lambda: [
-            "PIPELINING",
-            "SIZE 157286400",
-            "8BITMIME",
-            "ENHANCEDSTATUSCODES",
-            "DSN",
-            "SMTPUTF8",
-        ]
-    )
-    ehlo: Reply | Callable[[str], Reply | Awaitable[Reply]] = ""
-    """Instead of the usual answer to EHLO; gets the client's name."""
-    mail: Reply | Callable[[str], Reply | Awaitable[Reply]] = "250 2.1.0 Sender OK"
-    rcpt: Reply | Callable[[str], Reply | Awaitable[Reply]] = "250 2.1.5 Recipient OK"
-    data: Reply = "354 Start mail input; end with <CRLF>.<CRLF>"
-    dot: Reply | Callable[[Mail], Reply | Awaitable[Reply]] = "250 2.0.0 taken"
-    rset: Reply = "250 2.0.0 reset"
-    quit: Reply = "221 2.0.0 bye"
-    starttls: bool = True
-    """Whether STARTTLS is offered, where the server has a context."""
-    starttls_reply: Reply = "220 2.0.0 SMTP server ready"
-    require_tls: bool = False
-    users: dict[str, str] = field(default_factory=dict)
-    """Name to password; when there are any, AUTH is offered."""
-    cut: str = ""
-    hang: str = ""
-    times: int = 0
-    after: int = 1
-    """Octets of the body before `in_body` and `early` are played."""
-    taken_when_cut: bool = True
-    """Whether a mail whose reply was cut or held back after the dot counts as taken."""
-    early: Reply = ""
-    """Said in the middle of the body. The rest is read and forgotten, then the connection is closed."""
-    plaintext_after_starttls: bytes = b""
-    """Put behind the 220 of STARTTLS, before the handshake."""
-    banner_flood: int = 0
-    """So many greeting lines before the last one."""
-    one_byte_writes: bool = False
-    delays: dict[str, Ms] = field(default_factory=dict)
-    """How long to wait before the reply of a step of STEPS."""
-
-
-def wire(reply: Reply) -> bytes:
-    """A reply as it goes out: lines with CRLF, the first line's code on each."""
-    if isinstance(reply, bytes):
-        return reply
-    lines = reply.split("\n")
-    code = lines[0][:3]
-    bare = [line[4:] if line[:3] == code and line[3:4] in ("-", " ") else line for line in lines]
-    out = [f"{code}{'-' if i < len(bare) - 1 else ' '}{text}" for i, text in enumerate(bare)]
-    return "\r\n".join(out).encode("utf-8", "surrogateescape") + b"\r\n"
+__all__ = ["STEPS", "Cut", "Hang", "Mail", "Reply", "Script", "ScriptedServer", "wire"]
 
 
 class ScriptedServer:
@@ -298,9 +183,9 @@ class _Session:
                 return await self._auth(rest)
             case "MAIL":
                 await self._play("mail")
-                address, words = _path(rest)
-                reply = await _asked(script.mail, address)
-                if _good(reply):
+                address, words = path(rest)
+                reply = await asked(script.mail, address)
+                if is_good(reply):
                     self._reset()
                     self.sender, self.parameters = address, words
                 return await self._say(reply, "mail")
@@ -308,9 +193,9 @@ class _Session:
                 await self._play("rcpt")
                 if self.sender is None:
                     return await self._say("503 5.5.1 MAIL first")
-                address, words = _path(rest)
-                reply = await _asked(script.rcpt, address)
-                if _good(reply):
+                address, words = path(rest)
+                reply = await asked(script.rcpt, address)
+                if is_good(reply):
                     self.recipients.append((address, words))
                 return await self._say(reply, "rcpt")
             case "DATA":
@@ -336,7 +221,7 @@ class _Session:
             await self._play("ehlo_after_tls")
         self.helo = name
         self._reset()
-        own = await _asked(script.ehlo, name)
+        own = await asked(script.ehlo, name)
         if own:
             return await self._say(own, "ehlo")
         lines = [f"250 {script.name} Hello [{self.peer}]"]
@@ -354,7 +239,7 @@ class _Session:
         await self._play("starttls")
         if not server.script.starttls or context is None or self.tls:
             return await self._say("502 5.5.1 STARTTLS is not offered")
-        if not _good(server.script.starttls_reply):
+        if not is_good(server.script.starttls_reply):
             return await self._say(server.script.starttls_reply, "starttls")
         await self._delay("starttls")
         await self._send(wire(server.script.starttls_reply) + server.script.plaintext_after_starttls)
@@ -465,13 +350,13 @@ class _Session:
         self._reset()
         try:
             await self._play("after_dot")
-            reply = await _asked(script.dot, mail)
+            reply = await asked(script.dot, mail)
         except (Cut, Hang):
             if script.taken_when_cut:
                 server.mails.append(mail)
             await server.notify()
             raise
-        if _good(reply):
+        if is_good(reply):
             server.mails.append(mail)
         await server.notify()
         return await self._say(reply, "after_dot")
@@ -540,25 +425,3 @@ class _Session:
         if not octets:
             raise EOFError
         return octets
-
-
-def _path(rest: str) -> tuple[str, tuple[str, ...]]:
-    """`FROM:<a@x> SIZE=1` → the address without brackets and the parameters verbatim."""
-    found = re.match(r"(?i)(?:FROM|TO):\s*(?:<((?:\"(?:\\.|[^\"\\])*\"|[^>\"])*)>|(\S*))\s*(.*)", rest)
-    if not found:
-        return "", ()
-    return found[1] if found[1] is not None else found[2], tuple(found[3].split())
-
-
-def _good(reply: Reply) -> bool:
-    return wire(reply)[:1] == b"2"
-
-
-async def _asked(answer: Any, argument: Any) -> Reply:
-    """The reply itself, from a reply, a callable or an async one."""
-    if callable(answer):
-        answer = answer(argument)
-        if inspect.isawaitable(answer):
-            answer = await answer
-    reply: Reply = answer
-    return reply
