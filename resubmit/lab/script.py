@@ -60,9 +60,7 @@ class Mail:
 
     def header(self, name: str) -> str:
         """The first header field of that name, unfolded; "" when there is none."""
-        head = self.data.partition(b"\r\n\r\n")[0].decode("utf-8", "surrogateescape")
-        found = re.search(rf"(?mi)^{re.escape(name)}:[ \t]*((?:.*\r\n[ \t])*.*?)\r?$", head)
-        return re.sub(r"\r\n(?=[ \t])", "", found[1]).strip() if found else ""
+        return header(self.data, name)
 
 
 @dataclass
@@ -126,6 +124,13 @@ def wire(reply: Reply) -> bytes:
     bare = [line[4:] if line[:3] == code and line[3:4] in ("-", " ") else line for line in lines]
     out = [f"{code}{'-' if i < len(bare) - 1 else ' '}{text}" for i, text in enumerate(bare)]
     return "\r\n".join(out).encode("utf-8", "surrogateescape") + b"\r\n"
+
+
+def header(data: bytes, name: str) -> str:
+    """The first header field of that name, unfolded; "" when there is none."""
+    head = data.partition(b"\r\n\r\n")[0].decode("utf-8", "surrogateescape")
+    found = re.search(rf"(?mi)^{re.escape(name)}:[ \t]*((?:.*\r\n[ \t])*.*?)\r?$", head)
+    return re.sub(r"\r\n(?=[ \t])", "", found[1]).strip() if found else ""
 
 
 def path(rest: str) -> tuple[str, tuple[str, ...]]:
