@@ -23,6 +23,13 @@ class Kind(StrEnum):
     """made due by recovery or a person"""
 
 
+def kind_of(last: int, job: int | None) -> Kind:
+    """What the next attempt is, after `last` attempts (0: none yet), for a job or by itself."""
+    if job is not None and last > 0:
+        return Kind.RESUBMISSION
+    return Kind.RETRY if last else Kind.HANDOFF
+
+
 class Stage(StrEnum):
     """The SMTP step at which an offer stopped. Everything before DOT is surely not taken."""
 

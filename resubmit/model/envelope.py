@@ -50,3 +50,11 @@ def parameter(parameters: tuple[str, ...], name: str) -> str | None:
         if key.upper() == name:
             return value
     return None
+
+
+def once(recipients: tuple[EnvelopeRecipient, ...]) -> tuple[EnvelopeRecipient, ...]:
+    """The recipients without exact repetitions, the first of each kept: one mailbox gets one copy."""
+    first: dict[str, EnvelopeRecipient] = {}
+    for recipient in recipients:
+        first.setdefault(recipient.address, recipient)
+    return tuple(first.values())

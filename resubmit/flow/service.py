@@ -1,0 +1,114 @@
+"""Start, readiness and an orderly stop.
+
+Order at start: orphaned attempts are adopted, then mail is taken (nothing depends on it), evidence is
+caught up, gates are judged, and only then anything goes out. A loop that ends in an error nobody expected
+stops the service: mail is safe in the journal, and a service manager starts it again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+import structlog
+
+from resubmit import logbook
+from resubmit.clock import Clock
+from resubmit.flow.accept import Accept
+from resubmit.flow.deliver import Deliver
+from resubmit.flow.observe import Observe
+from resubmit.flow.recover import Recover
+from resubmit.flow.tidy import Tidy
+from resubmit.flow.watch import Watch
+from resubmit.intake.base import Intake
+from resubmit.journal.door import Journal
+from resubmit.model.moment import SECOND, Ms
+
+log = structlog.get_logger()
+
+GRACE: Ms = 3 * SECOND
+"""How long open conversations may go on after a stop was asked for; the whole stop stays below 5 s."""
+
+
+@dataclass(slots=True)
+class Parts:
+    """The built things a service runs. `doors`: what else is opened and closed with it (web, socket)."""
+
+    journal: Journal
+    clock: Clock
+    accept: Accept
+    intakes: list[Intake]
+    deliver: Deliver
+    observe: Observe
+    watch: Watch
+    recover: Recover
+    tidy: Tidy
+    doors: list[Door] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Door:
+    """Something that is opened when mail is taken and closed at the stop."""
+
+    open: Callable[[], Awaitable[None]]
+    close: Callable[[], Awaitable[None]]
+
+
+class Service:
+    """Runs the parts until `stop` is set or a loop fails. `ready` is true once mail is taken."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self.ready = False
+        self.stopping = asyncio.Event()
+
+    async def run(self) -> bool:
+        """Whether the service ended because it was asked to. Closes the journal in any case."""
+        parts = self._parts
+        tasks: set[asyncio.Task[None]] = set()
+        opened: list[Door] = []
+        try:
+            await parts.journal.adopt_orphans(parts.clock.now())
+            for door in parts.doors:
+                await door.open()
+                opened.append(door)
+            for intake in parts.intakes:
+                await intake.bind()
+                tasks.add(asyncio.create_task(intake.run(parts.accept), name="intake"))
+            self.ready = True
+            await parts.observe.catch_up()
+            await parts.recover.tick(parts.clock.now())
+            loops = {
+                "deliver": parts.deliver.run,
+                "observe": parts.observe.run,
+                "watch": parts.watch.run,
+                "recover": parts.recover.run,
+                "tidy": parts.tidy.run,
+            }
+            tasks |= {asyncio.create_task(run(), name=name) for name, run in loops.items()}
+            stop = asyncio.create_task(self.stopping.wait(), name="stop")
+            done, _ = await asyncio.wait({*tasks, stop}, return_when=asyncio.FIRST_COMPLETED)
+            stop.cancel()
+            failed = [task for task in done if task is not stop and not task.cancelled()]
+            for task in failed:
+                log.error(logbook.SERVICE_FAILED, loop=task.get_name(), exc_info=task.exception())
+            return not failed
+        finally:
+            self.ready = False
+            log.info(logbook.SERVICE_STOPPING)
+            await self._close(tasks, opened)
+            log.info(logbook.SERVICE_STOPPED)
+
+    async def _close(self, tasks: set[asyncio.Task[None]], opened: list[Door]) -> None:
+        parts = self._parts
+        await asyncio.gather(
+            *(intake.stop(GRACE) for intake in parts.intakes),
+            parts.deliver.stop(GRACE),
+            return_exceptions=True,
+        )
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*(door.close() for door in opened), return_exceptions=True)
+        await parts.journal.close()

@@ -1,0 +1,105 @@
+"""Destinations, and routes whose gate is not open, are looked at: what was seen goes to the journal.
+
+A look is a dry run; no mail is sent. `recover` reads the looks and moves the gates.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import structlog
+
+from resubmit import logbook
+from resubmit.clock import Clock
+from resubmit.flow.wake import Wake
+from resubmit.journal.door import Journal
+from resubmit.journal.verbs import LookRow
+from resubmit.model.moment import Ms
+from resubmit.model.tls import Endpoint
+from resubmit.probe import fingerprint, plain, schedule
+from resubmit.probe.look import look
+from resubmit.recovery.settings import Recovery
+
+log = structlog.get_logger()
+
+
+class Watch:
+    """Looks at each target when its time has come, several side by side, one look a target at a time.
+
+    targets: gate name → endpoint. `ehlo_name`: how the probe calls itself.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        clock: Clock,
+        targets: dict[str, Endpoint],
+        recovery: Recovery,
+        *,
+        ehlo_name: str,
+        seen: Wake,
+    ) -> None:
+        self._journal = journal
+        self._clock = clock
+        self._targets = targets
+        self._recovery = recovery
+        self._ehlo_name = ehlo_name
+        self._seen = seen
+        self.wakes = {target: Wake() for target in targets}
+
+    def wake(self) -> None:
+        """A gate turned: when to look next is another question now."""
+        for wake in self.wakes.values():
+            wake()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for target in self._targets:
+                group.create_task(self._watch(target))
+
+    async def _watch(self, target: str) -> None:
+        last: Ms | None = None
+        while True:
+            gate = await self._journal.gate(target)
+            span = schedule.wait_for(
+                last,
+                self._clock.monotonic(),
+                target=target,
+                gate=gate.state if gate else None,
+                watch_interval=self._recovery.watch_interval,
+                probe_interval=self._recovery.probe_interval,
+                chance=self._clock.chance,
+            )
+            if span is None or span > 0:
+                await self.wakes[target].wait(span)
+                continue
+            last = self._clock.monotonic()
+            await self.look(target, gate_closed=schedule.is_strict(gate.state if gate else None))
+
+    async def look(self, target: str, *, gate_closed: bool) -> None:
+        """One look at a target, kept."""
+        endpoint = self._targets[target]
+        verdict = await look(
+            endpoint,
+            clock=self._clock,
+            timeout=schedule.limit(self._recovery.probe_interval),
+            ehlo_name=self._ehlo_name,
+            gate_closed=gate_closed,
+        )
+        await self._journal.looked(
+            LookRow(
+                target=target,
+                at=verdict.checked_at,
+                health=verdict.health,
+                codes=verdict.codes(),
+                fingerprint=fingerprint.of(verdict),
+                verdict_json=json.dumps(plain.verdict_plain(verdict)),
+                days_left=plain.days_left(verdict),
+            )
+        )
+        log.info(
+            logbook.PROBE_FINISHED, target=target, verdict=verdict.health, findings=list(verdict.codes())
+        )
+        self._seen()
