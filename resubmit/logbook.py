@@ -19,3 +19,29 @@ CONFIG_WARNED = "config.warned"
 """A table of the config is valid, and its feature is not there yet."""
 SQLITE_UNSOUND = "sqlite.unsound"
 """This SQLite has the WAL-reset bug; see docs/configuration.md."""
+
+# requests
+REQUEST_FAILED = "request.failed"
+"""A command's request met an error nobody expected; the service goes on."""
+REQUEST_CARRIED_OUT = "request.carried_out"
+"""A person's request changed something; it is in the audit too."""
+
+# journal
+JOURNAL_OPENED = "journal.opened"
+"""The journal is open for writing; with its SQLite, schema version and the orphaned files swept."""
+JOURNAL_CHECKPOINT_FAILED = "journal.checkpoint_failed"
+"""The write-ahead log could not be folded into the database; it is tried again, the log grows meanwhile."""
+JOURNAL_DISK_FAILED = "journal.disk_failed"
+"""A write or sync failed below SQLite; what the disk holds is not known, so the service stops."""
+JOURNAL_RESERVE_GIVEN_UP = "journal.reserve_given_up"
+"""The disk is full; the preallocated reserve was given up so that outcomes can still be written."""
+JOURNAL_IMPOSSIBLE = "journal.impossible_event"
+"""An event met a state in which it cannot happen: a bug; nothing was moved."""
+
+# handoff
+HANDOFF_ADDRESS_FAILED = "handoff.address_failed"
+"""One address of a route's host gave no session; with what happened. Others may."""
+HANDOFF_CONNECTED = "handoff.connected"
+"""A new session with a next hop; with version and cipher, empty in clear."""
+HANDOFF_IN_CLEAR = "handoff.went_in_clear"
+"""TLS failed on a route with level opportunistic, so this session is in clear; with what failed."""
