@@ -1,0 +1,1 @@
+"""What read.py is made of: a file a group of questions."""
