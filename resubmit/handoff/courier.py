@@ -24,6 +24,7 @@ from aiosmtplib.protocol import SMTPProtocol
 
 from resubmit.clock import Clock
 from resubmit.handoff import prepare, tls, wire
+from resubmit.handoff.letter import Letter as Letter
 from resubmit.handoff.prepare import Hop
 from resubmit.handoff.settings import Route
 from resubmit.model.attempt import Stage
@@ -102,9 +103,9 @@ class Connection:
 
     def close(self) -> None:
         """Dropped as it is. What is still buffered never goes out: half a message is no message."""
-        transport = self._smtp.transport
-        if isinstance(transport, asyncio.WriteTransport):
-            transport.abort()
+        abort = getattr(self._smtp.transport, "abort", None)  # uvloop's transports have no common base
+        if abort is not None:
+            abort()
         self._smtp.close()
 
     async def quit(self) -> None:
@@ -341,6 +342,8 @@ async def _connect(connection: Connection, smtp: aiosmtplib.SMTP) -> None:
         if not task.done():
             task.cancel()
             await asyncio.wait({task})
+        if not task.cancelled():
+            task.exception()  # when we are cancelled ourselves, nobody else asks for it
 
 
 async def _hello(connection: Connection, smtp: aiosmtplib.SMTP, *, may_helo: bool) -> None:

@@ -34,6 +34,8 @@ TOO_LARGE = "552 5.3.4 message is larger than the next hop takes"
 """How the text of a message above the hop's SIZE begins."""
 BAD_ADDRESS = "501 5.1.3 address can't be sent in an SMTP command"
 """How the text of an address with control characters, or brackets outside quotes, begins."""
+BODY_UNREADABLE = "the stored body can't be read"
+"""How the text of a recipient begins whose message the journal could not give as it took it."""
 BARE_NEWLINE = "550 5.6.0 stored body can't be sent"
 """How the text of a body with a lone CR or LF begins: sent, it could end early at the next hop."""
 

@@ -264,7 +264,7 @@ async def _next(body: AsyncIterator[bytes]) -> bytes | None:
     except StopAsyncIteration:
         return None
     except (OSError, ResubmitError) as error:
-        raise Unsendable(Result.DEFERRED, f"the stored body can't be read: {error}") from error
+        raise Unsendable(Result.DEFERRED, f"{prepare.BODY_UNREADABLE}: {error}") from error
 
 
 async def _blocks(
@@ -296,4 +296,4 @@ def _last(stuffer: wire.Stuffer) -> bytes:
 def _check_size(read: int, size: int) -> None:
     """Half a message must never be ended with a dot: it would be taken for a whole one."""
     if read != size:
-        raise Unsendable(Result.DEFERRED, f"the stored body has {read} octets instead of {size}; not sent")
+        raise Unsendable(Result.DEFERRED, f"{prepare.BODY_UNREADABLE}: {read} octets instead of {size}")
