@@ -269,6 +269,8 @@ def in_words(error: BaseException, name: str = "") -> str:
         return f"answered what is no SMTP reply: {wire.reply_of(0, error.message).text}"
     if isinstance(error, aiosmtplib.SMTPServerDisconnected):
         return "the connection was lost" + (f" ({_reason(cause)})" if isinstance(cause, OSError) else "")
+    if isinstance(error, aiosmtplib.SMTPConnectError) and isinstance(cause, aiosmtplib.SMTPException):
+        return in_words(cause, name)
     if isinstance(error, aiosmtplib.SMTPConnectError) and isinstance(cause, OSError):
         return _reason(cause)
     if isinstance(error, aiosmtplib.SMTPException):
@@ -359,7 +361,10 @@ async def _hello(connection: Connection, smtp: aiosmtplib.SMTP, *, may_helo: boo
         # TLS 1.3: a server judges our certificate after the handshake; its alert comes instead of a reply.
         stage = Stage.TLS if connection.tls and isinstance(error.__cause__, ssl.SSLError) else Stage.EHLO
         below = stage is Stage.TLS and tls.is_needed(connection.route)
-        raise connection.told(stage, error, tls_below=below) from error
+        stop = connection.told(stage, error, tls_below=below)
+        if connection.tls and stop.lost and stage is Stage.EHLO:
+            stop.text += " right after the TLS handshake; does the server want a client certificate?"
+        raise stop from error
 
 
 async def _secure(connection: Connection, smtp: aiosmtplib.SMTP, context: ssl.SSLContext) -> bool:

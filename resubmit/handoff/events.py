@@ -113,7 +113,7 @@ def _meaning(offered: Offered, handed: Handed) -> Meaning:
     if own is not None:
         return own
     reply = offered.reply
-    if reply is None and (offered.result is Result.LOST or offered.stage not in _BEFORE_MAIL):
+    if reply is None and (offered.stage is Stage.EHLO or offered.stage not in _BEFORE_MAIL):
         return _LOST if _is_loss(offered) else meaning_of(offered.text, where=offered.stage.value)
     if reply is None:
         meaning = meaning_of(offered.text, where=offered.stage.value)
