@@ -1,0 +1,18 @@
+"""The sources of evidence that are files: one line a kind, asked in this order; each is imported on use."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import cast
+
+from resubmit.evidence.base import Kind
+
+KINDS = (
+    "trace_csv",  # message traces of Exchange Online as CSV
+    "smtp_reply",  # SMTP replies, a line each
+)
+
+
+def kind(name: str) -> Kind:
+    """The module of a kind."""
+    return cast(Kind, import_module(f"resubmit.evidence.kinds.{name}"))
