@@ -274,7 +274,7 @@ def in_words(error: BaseException, name: str = "") -> str:
     if isinstance(error, aiosmtplib.SMTPConnectError) and isinstance(cause, OSError):
         return _reason(cause)
     if isinstance(error, aiosmtplib.SMTPException):
-        return wire.reply_of(0, str(error.message)).text
+        return wire.reply_of(0, str(getattr(error, "message", ""))).text or type(error).__name__
     return _reason(error)
 
 

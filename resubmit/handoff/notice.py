@@ -159,7 +159,7 @@ def compose(
     )
     boundary = _boundary(message, parts)
     subject = f"Your message {'could not be delivered' if action is Action.FAILED else 'was passed on'}"
-    first = min((report.address for report in reports), default="")
+    first = _one_line(min((report.address for report in reports), default=""))
     message_id = f"<{message}.{action.value}.{sha256(f'{at} {first}'.encode()).hexdigest()[:8]}@{by}>"
     original = _one_line(about.message_id)
     fields = [

@@ -82,7 +82,7 @@ def trace_mac(key: bytes, message: int, no: int) -> str:
 
 def verify_trace(key: bytes, message: int, no: int, mac: str) -> bool:
     """Whether a trace field with this id, number and mac was made with the journal's own key."""
-    return hmac.compare_digest(trace_mac(key, message, no).encode(), mac.lower().encode())
+    return hmac.compare_digest(trace_mac(key, message, no).encode(), mac.lower().encode("utf-8", "replace"))
 
 
 def trace_field(

@@ -100,8 +100,9 @@ def explained(error: BaseException, name: str) -> str:
         said = _CERTIFICATE.get(error.verify_code, "the certificate can't be verified")
         return f"TLS with {name}: {said} ({error.verify_message})"
     if isinstance(error, ssl.SSLError):
-        said = _HANDSHAKE.get(error.reason or "", "the handshake failed")
-        own = (error.reason or str(error)).replace("_", " ").lower()
+        reason = getattr(error, "reason", None) or ""  # not set on errors Python itself raises
+        said = _HANDSHAKE.get(reason, "the handshake failed")
+        own = (reason or str(error)).replace("_", " ").lower()
         return f"TLS with {name}: {said} ({own})"
     return f"TLS with {name}: {error}"
 

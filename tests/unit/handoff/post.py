@@ -8,9 +8,15 @@ from typing import Any
 
 from resubmit.handoff.letter import Letter
 from resubmit.handoff.settings import Route
+from tests.helpers.relay import Script
 
 HEAD = b"Received: by us.invalid\r\n\tid 01ARZ3NDEKTSV.1;\r\n\tTue, 24 Nov 2026 12:00:00 +0000\r\n"
 BODY = b"Subject: a letter\r\nMessage-ID: <1@app.invalid>\r\n\r\nGood day.\r\n"
+
+
+def script(**values: Any) -> Script:
+    """A script of which only this is told."""
+    return Script(**values)
 
 
 def route(port: int, **values: Any) -> Route:

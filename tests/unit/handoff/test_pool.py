@@ -14,7 +14,7 @@ from resubmit.handoff.pool import Pool, ehlo_name
 from resubmit.model.attempt import Handed, Stage
 from tests.helpers.loop import SimulatedLoop
 from tests.helpers.relay import Mail, Script, ScriptedServer
-from tests.unit.handoff.post import BODY, HEAD, letter, route, until
+from tests.unit.handoff.post import BODY, HEAD, letter, route, script, until
 
 
 def stages(handed: Handed) -> list[tuple[str, str]]:
@@ -78,7 +78,7 @@ async def test_a_kept_connection_that_ends_at_mail_is_replaced_once(
     pool: Pool, hop: ScriptedServer, way: dict[str, Any]
 ) -> None:
     await pool.hand(route(hop.port), letter())
-    hop.script = Script(**way)
+    hop.script = script(**way)
     handed = await pool.hand(route(hop.port), letter())
     if "cut" in way:
         assert stages(handed) == [("accepted", "dot")]

@@ -10,7 +10,7 @@ from resubmit.handoff import prepare
 from resubmit.handoff.pool import Pool
 from resubmit.model.attempt import Handed, Result, Stage
 from tests.helpers.relay import Cut, Mail, Script, ScriptedServer
-from tests.unit.handoff.post import BODY, HEAD, letter, route, until
+from tests.unit.handoff.post import BODY, HEAD, letter, route, script, until
 
 BIG = b"Subject: big\r\n\r\n" + b"0123456789abcdef0123456789abcdef\r\n" * 60_000  # 2 MB: comes in blocks
 
@@ -50,7 +50,7 @@ async def test_what_was_journaled_arrives_with_the_trace_field_on_top(
 async def test_a_loss_before_the_data_is_surely_not_taken(
     pool: Pool, hop: ScriptedServer, way: str, step: str, stage: Stage, unreachable: bool
 ) -> None:
-    hop.script = Script(**{way: step})
+    hop.script = script(**{way: step})
     handed = await pool.hand(route(hop.port, timeout="300ms"), letter())
     assert stages(handed) == [("deferred", stage.value)]
     assert handed.unreachable is unreachable
@@ -62,7 +62,7 @@ async def test_a_loss_before_the_data_is_surely_not_taken(
 
 @pytest.mark.parametrize("way", ["cut", "hang"])
 async def test_a_loss_in_the_body_is_surely_not_taken(pool: Pool, hop: ScriptedServer, way: str) -> None:
-    hop.script = Script(**{way: "in_body", "after": 70_000})
+    hop.script = script(**{way: "in_body", "after": 70_000})
     handed = await pool.hand(route(hop.port, timeout="300ms", data_timeout="300ms"), letter(BIG * 8))
     # A server that hangs reads on in silence here, so our dot does get out: then nobody knows.
     expected = [("deferred", "body")] if way == "cut" else [("lost", "dot")]
@@ -95,7 +95,7 @@ async def test_a_server_that_reads_no_more_is_a_deferral_in_the_body(pool: Pool)
 @pytest.mark.parametrize("body", [BODY, BIG], ids=["whole", "blocks"])
 @pytest.mark.parametrize("way", ["cut", "hang"])
 async def test_a_loss_after_the_dot_is_lost(pool: Pool, hop: ScriptedServer, way: str, body: bytes) -> None:
-    hop.script = Script(**{way: "after_dot"})
+    hop.script = script(**{way: "after_dot"})
     handed = await pool.hand(route(hop.port, data_timeout="300ms"), letter(body))
     assert stages(handed) == [("lost", "dot")]
     assert handed.dot_at is not None
