@@ -50,16 +50,12 @@ class ScriptedServer:
         self.injected: list[bytes] = []
         """What clients sent behind STARTTLS before the handshake."""
         self.connections = 0
+        self.open_connections = 0
         self.handshakes = 0
         self.handshakes_failed = 0
         self.changed = asyncio.Condition()
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-
-    @property
-    def open_connections(self) -> int:
-        """Connections that have not ended."""
-        return len(self._tasks)
 
     async def start(self) -> None:
         """Listens; `port` is the one bound, and stays the same after a stop and another start."""
@@ -102,6 +98,7 @@ class ScriptedServer:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self.open_connections += 1
         session = _Session(self, reader, writer, self.connections)
         try:
             await session.run()
@@ -110,6 +107,7 @@ class ScriptedServer:
         finally:
             # An abort is what a cut looks like on the wire; after a proper end all was flushed already.
             writer.transport.abort()
+            self.open_connections -= 1
             with contextlib.suppress(asyncio.CancelledError):
                 await self.notify()
 
@@ -247,6 +245,8 @@ class _Session:
         if self.buffer:
             server.injected.append(bytes(self.buffer))
             self.buffer.clear()  # RFC 3207 §4.2: what came before the handshake is forgotten
+        if self.reader.at_eof():
+            raise EOFError
         try:
             await self.writer.start_tls(context)
         except (OSError, EOFError, TimeoutError):
