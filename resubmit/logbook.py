@@ -59,3 +59,11 @@ INTAKE_REFUSED = "intake.refused"
 """A sender, recipient or message was refused; with the reply's code."""
 INTAKE_TLS_FAILED = "intake.tls_failed"
 """A client's TLS handshake failed; its connection is closed."""
+
+# evidence
+FOLDER_MISSING = "folder.missing"
+"""A watched folder is not there; it is watched as soon as it is."""
+FOLDER_UNWATCHED = "folder.unwatched"
+"""The system gives no hints of changes in a folder; it is still looked at again and again."""
+FOLDER_WATCHED = "folder.watched"
+"""A folder is watched, for the first time or again."""

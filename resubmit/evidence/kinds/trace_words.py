@@ -125,7 +125,8 @@ _EVENTS = {
     "silent": """
         transfer agentinfo dsn haredirect haredirectfail hareceive hadiscard initmessagecreated load
         notifymapi process suppressed throttle moderationexpire moderationapprove moderationreject
-        moderatorsallndr duplicateexpand duplicateredirect transportrule dlprule journal journalreport duplicate""",
+        moderatorsallndr duplicateexpand duplicateredirect transportrule dlprule journal journalreport
+        duplicate""",
 }
 _EVENT_OF = {fold(word): kind for kind, words in _EVENTS.items() for word in words.split()}
 
