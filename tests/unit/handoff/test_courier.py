@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import inspect
 import ssl
 
@@ -11,7 +13,7 @@ from aiosmtplib import errors
 from aiosmtplib.protocol import SMTPProtocol
 
 from resubmit.clock import SystemClock
-from resubmit.handoff.courier import _DOOR, Connection, in_words
+from resubmit.handoff.courier import _DOOR, Connection, in_words, reach
 from resubmit.model.attempt import Stage
 from tests.unit.handoff.post import route
 
@@ -83,3 +85,26 @@ def test_what_is_used_of_aiosmtplibs_insides_is_there() -> None:
         assert f"self.{name} = " in source
     assert "upgrading transport" in inspect.getsource(SMTPProtocol.start_tls)
     assert "_response_pending" in inspect.getsource(SMTPProtocol.read_response)
+
+
+async def test_a_connect_that_fails_while_its_caller_is_cancelled_complains_to_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loop = asyncio.get_running_loop()
+    complaints: list[dict[str, object]] = []
+    loop.set_exception_handler(lambda _, context: complaints.append(context))
+
+    async def connect(*_: object, **__: object) -> None:
+        loop.call_soon(caller.cancel)  # runs before the caller hears of the failure
+        raise aiosmtplib.SMTPConnectError("refused")
+
+    monkeypatch.setattr(aiosmtplib.SMTP, "connect", connect)
+    caller = asyncio.ensure_future(
+        reach(route(25), "127.0.0.1", ehlo_name="us.invalid", context=None, clock=SystemClock())
+    )
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    del caller
+    gc.collect()
+    await asyncio.sleep(0)
+    assert complaints == []

@@ -121,6 +121,15 @@ async def test_the_reply_to_the_dot_is_everybodys(
     assert [offered.reply.line() for offered in handed.results if offered.reply] == [reply] * 2
 
 
+async def test_after_a_no_to_the_dot_the_session_is_not_used_again(pool: Pool, hop: ScriptedServer) -> None:
+    """The no may have come before the end was read; then the rest is read as commands."""
+    hop.script = Script(dot="554 5.6.0 never")
+    await pool.hand(route(hop.port), letter())
+    hop.script = Script()
+    assert stages(await pool.hand(route(hop.port), letter())) == [("accepted", "dot")]
+    assert hop.connections == 2
+
+
 async def test_a_reply_to_the_dot_that_is_none_is_lost(pool: Pool, hop: ScriptedServer) -> None:
     hop.script = Script(dot=b"354 still listening\r\n")
     assert stages(await pool.hand(route(hop.port), letter())) == [("lost", "dot")]
