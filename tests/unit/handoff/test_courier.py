@@ -95,16 +95,15 @@ async def test_a_connect_that_fails_while_its_caller_is_cancelled_complains_to_n
     loop.set_exception_handler(lambda _, context: complaints.append(context))
 
     async def connect(*_: object, **__: object) -> None:
-        loop.call_soon(caller.cancel)  # runs before the caller hears of the failure
+        loop.call_soon(callers[0].cancel)  # runs before the caller hears of the failure
         raise aiosmtplib.SMTPConnectError("refused")
 
     monkeypatch.setattr(aiosmtplib.SMTP, "connect", connect)
-    caller = asyncio.ensure_future(
-        reach(route(25), "127.0.0.1", ehlo_name="us.invalid", context=None, clock=SystemClock())
-    )
+    way = reach(route(25), "127.0.0.1", ehlo_name="us.invalid", context=None, clock=SystemClock())
+    callers = [asyncio.ensure_future(way)]
     with pytest.raises(asyncio.CancelledError):
-        await caller
-    del caller
+        await callers[0]
+    callers.clear()
     gc.collect()
     await asyncio.sleep(0)
     assert complaints == []
