@@ -10,7 +10,6 @@ made anew is silent for ever; inotify is blind to what other hosts write).
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -159,7 +158,7 @@ class _Watch:
 def _identity(path: Path) -> tuple[int, int] | None:
     """What tells a folder from another one of the same name; None when it is not there."""
     try:
-        about = os.stat(path)
+        about = path.stat()
     except OSError:
         return None
     return (about.st_dev, about.st_ino) if path.is_dir() else None

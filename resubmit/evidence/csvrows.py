@@ -69,7 +69,7 @@ def encoding_of(stream: BinaryIO) -> str:
 
 
 def encoding_of_head(head: bytes) -> str:
-    """The same by the first bytes alone; `utf-8` may turn out to be cp1252 later."""
+    """The same by the first bytes alone; what is `utf-8` so far may turn out to be cp1252 later."""
     if head.startswith(codecs.BOM_UTF8):
         return "utf-8-sig"
     if head.startswith(codecs.BOM_UTF16_LE):
@@ -82,6 +82,10 @@ def encoding_of_head(head: bytes) -> str:
         return "utf-16-le"
     if half and sample[0::2].count(0) > half * 0.6:
         return "utf-16-be"
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        return "cp1252"
     return "utf-8"
 
 

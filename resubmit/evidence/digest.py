@@ -27,8 +27,8 @@ def digest_of(evidence: Evidence) -> bytes:
         evidence.queue_id,
         address_key(evidence.recipient),
         evidence.status.value,
-        _second(evidence.received_at),
-        _second(evidence.observed_at),
+        # Not the time of receipt beside it: a detail row learns that from its neighbours in the file.
+        _second(evidence.received_at if evidence.observed_at is None else evidence.observed_at),
         str(evidence.code or ""),
         evidence.enhanced_code,
         evidence.text,

@@ -20,6 +20,7 @@ _LED = re.compile(r"\{\s*LED\s*=", re.IGNORECASE)
 _NEXT_KEY = re.compile(r"\}\s*;\s*\{\s*(?:MSG|FQDN|IP|LRT|LED|Last attempted [a-z ]+)\s*=", re.IGNORECASE)
 _KEY = re.compile(r"\{\s*(FQDN|IP)\s*=([^{}]*)\}", re.IGNORECASE)
 _ATTEMPTED = re.compile(r"\[LastAttempted(ServerName|IP)=([^\]\[]*)")
+_LAST_TRIED = re.compile(r"\{\s*Last attempted server name\s*=([^{}]*)\}", re.IGNORECASE)
 _BRACKETED = re.compile(r"^\[[\s{]*$")
 
 
@@ -54,6 +55,8 @@ def parse_reason(detail: str) -> Reason:
     else:
         text = re.sub(r"^[\[{\s]+|[\]}\s]+$", "", body) if _BRACKETED.match(body[:2]) else body
     keys = {key.upper(): value.strip() for key, value in _KEY.findall(body)}
+    if last := _LAST_TRIED.search(body):
+        keys.setdefault("FQDN", last[1].strip())
     tried = dict(_ATTEMPTED.findall(text))
     return Reason(
         " ".join(text.split()),

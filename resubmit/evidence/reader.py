@@ -81,6 +81,8 @@ def _plain(stream: BinaryIO, spool: tempfile.SpooledTemporaryFile[bytes]) -> tup
     if seekable:
         stream.seek(0)
     head = stream.read(2)
+    if len(head) == 1:
+        head += stream.read(1)  # a pipe may give less than asked for
     if head == _GZIP:
         try:
             _unpack(head, stream, spool)

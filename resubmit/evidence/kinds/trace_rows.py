@@ -120,7 +120,7 @@ class Form:
             "message_id": message_id,
             "network_message_id": network,
             "sender": self._sender(fields),
-            "subject": self._cell(fields, "subject"),
+            "subject": " ".join(self._cell(fields, "subject").split()),
             "size": int(size) if 0 < len(size) < 16 else None,
             "holder": Holder.FAR,
             "file": file,

@@ -58,7 +58,8 @@ TABLE: list[tuple[str, Cause, Mend]] = [
     ("450 4.4.317 X [Message=451 5.7.3 STARTTLS is required to send mail]", Cause.TLS, Mend.GATE),
     ("450 4.4.317 X [Message=Failed to connect. Winsock error code: 995]", Cause.CONNECTION, Mend.GATE),
     (
-        "550 5.4.317 Message expired, cannot connect to remote server(451 5.7.3 STARTTLS is required to send mail)",
+        "550 5.4.317 Message expired, cannot connect to remote server"
+        "(451 5.7.3 STARTTLS is required to send mail)",
         Cause.TLS,
         Mend.GATE,
     ),
@@ -133,8 +134,8 @@ def test_code_and_enhanced_code_may_come_apart_from_the_text() -> None:
 
 def test_layers_are_cut_where_replies_are_nested() -> None:
     text = (
-        "450 4.7.0 Proxy session setup failed on Frontend with '451 4.4.0 Primary target IP address responded "
-        'with: "451 4.4.0 Security status InvalidToken." Attempted failover'
+        "450 4.7.0 Proxy session setup failed on Frontend with '451 4.4.0 Primary target IP address "
+        'responded with: "451 4.4.0 Security status InvalidToken." Attempted failover'
     )
     assert [(layer.code, layer.enhanced) for layer in layers(text)] == [
         ("450", "4.7.0"),
