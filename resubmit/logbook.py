@@ -61,6 +61,8 @@ INTAKE_TLS_FAILED = "intake.tls_failed"
 """A client's TLS handshake failed; its connection is closed."""
 
 # evidence
+FOLDER_HINT_LOST = "folder.hint_lost"
+"""A hint of a change in a folder reached nobody; the next rescan sees it."""
 FOLDER_MISSING = "folder.missing"
 """A watched folder is not there; it is watched as soon as it is."""
 FOLDER_UNWATCHED = "folder.unwatched"

@@ -82,9 +82,10 @@ class Watcher:
             return
         try:
             self._wake()
-        except RuntimeError:
-            # The loop that was to be woken has closed: the service is stopping.
-            return
+        except Exception as error:
+            # Whatever it is (a loop that has closed while we stop), a thread that died of it would be silent
+            # for ever; the rescan comes anyway.
+            structlog.get_logger().warning(logbook.FOLDER_HINT_LOST, reason=str(error))
 
 
 class _Handler(FileSystemEventHandler):

@@ -41,6 +41,7 @@ _SLACK = 14 * HOUR
 """How far a stamp may lie ahead without being the future: the widest zone a file may be printed in."""
 _CLEARLY_NEAR = 36 * HOUR
 _SAMPLES = 2_048
+_CLEAR = 100
 _LONGEST = 64
 
 
@@ -66,13 +67,13 @@ def _parse(text: str, zone: tzinfo, day_first: bool) -> Ms:
     clean = text.translate(_SPACES)
     found = _NUMERIC.fullmatch(clean)
     if found:
-        a, b, c = int(found["a"]), int(found["b"]), int(found["c"])
+        a, b = int(found["a"]), int(found["b"])
         if len(found["a"]) == 4:
-            date = a, b, c
+            date = a, b, int(found["c"])
         elif found["mark"] == "." or day_first:
-            date = _full(c), b, a
+            date = _full(found["c"]), b, a
         else:
-            date = _full(c), a, b
+            date = _full(found["c"]), a, b
         return _at(date, found, found["first"] or found["half"] or "", zone)
     found = _NAMED.fullmatch(clean)
     if found and (found["m1"] or found["m2"]).lower() in _NAMES:
@@ -82,8 +83,8 @@ def _parse(text: str, zone: tzinfo, day_first: bool) -> Ms:
     raise ValueError(f"{text!r} is not a time")
 
 
-def _full(year: int) -> int:
-    return 2000 + year if year < 100 else year
+def _full(year: str) -> int:
+    return int(year) + (2000 if len(year) == 2 else 0)
 
 
 def _at(date: tuple[int, int, int], found: re.Match[str], half: str, zone: tzinfo) -> Ms:
@@ -184,6 +185,11 @@ class Survey:
             self._seen += 1
             for day_first, at in times.items():
                 self._readings[day_first].add(at, sample)
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether values above 12 have said it often enough that the rest need not be seen."""
+        return abs(self._only_day - self._only_month) >= _CLEAR
 
     def decide(self, near: tuple[Ms, ...], now: Ms | None) -> Culture:
         """The culture all of it was printed in."""

@@ -162,7 +162,7 @@ def _survey(table: Table, header: _Header, reading: Reading) -> tuple[Culture, d
         if isinstance(row, BadRow) or row.line <= header.line or not _fits(row, header):
             continue
         stamp = row.fields[time]
-        if not events and stamp.strip() and not is_open(stamp):
+        if not events and stamp.strip() and (not is_open(stamp) or survey.is_clear):
             break
         survey.add(stamp)
         if events and len(taken) < _MOST_TAKEN:
