@@ -270,7 +270,7 @@ def test_with_nothing_to_go_by_it_is_as_exchange_prints_it() -> None:
         ("{[{LED=450 a};{MSG=};{FQDN=h};{IP=};{LRT=}]}", "450 a", "h", ""),
         ("[{LED=450 {x}; y};{MSG=}]", "450 {x}; y", "", ""),
         ("[{LED=450 a};{MSG=};{Last attempted server name=h}]", "450 a", "h", ""),
-        ("{LED=4 a. OutboundProxyTargetIP: 9.9.9.9. OutboundProxyTargetHostName: h.x", "4 a", "h.x", "9.9.9.9"),
+        ("{LED=4 a. OutboundProxyTargetIP: 9.9.9.9. OutboundProxyTargetHostName: h", "4 a", "h", "9.9.9.9"),
         ("", "", "", ""),
     ],
 )  # fmt: skip
