@@ -1,0 +1,41 @@
+"""What must have changed before a healthy look is believed (design 4, *something changed*). Pure.
+
+Per address: leaf certificate and its end, whether STARTTLS was offered, the EHLO name, the step that failed.
+The text is the same for the same addresses in any order, and two looks that saw the same have the same text.
+"""
+
+from __future__ import annotations
+
+from resubmit.model.moment import rfc3339
+from resubmit.model.tls import AddressVerdict, Severity, Verdict
+
+_NO_STARTTLS = {"starttls_missing", "firewall_mangled_keyword", "smtp_only", "starttls_withheld"}
+
+
+def fingerprint(verdict: Verdict) -> str:
+    """One line an address, sorted; without an address what kept us from having one."""
+    lines = sorted(_line(one) for one in verdict.addresses)
+    top = sorted({f.code for f in verdict.findings if f.severity in (Severity.FAULT, Severity.UNKNOWN)})
+    return "\n".join([*lines, *(f"stops={code}" for code in top)])
+
+
+def _line(one: AddressVerdict) -> str:
+    leaf = one.certificates[0] if one.certificates else None
+    faults = [f for f in one.findings if f.severity in (Severity.FAULT, Severity.UNKNOWN)]
+    if _NO_STARTTLS & {f.code for f in one.findings}:
+        offered = "no"
+    else:
+        offered = "yes" if one.tls_version or leaf or any(f.where in _AFTER_OFFER for f in faults) else "-"
+    return " ".join(
+        [
+            one.address,
+            f"leaf={leaf.sha256 if leaf else '-'}",
+            f"until={rfc3339(leaf.not_after) if leaf else '-'}",
+            f"starttls={offered}",
+            f"ehlo={one.ehlo or '-'}",
+            f"stops={faults[0].where if faults else '-'}",
+        ]
+    )
+
+
+_AFTER_OFFER = {"starttls", "handshake", "tls_ehlo", "mail", "rcpt"}

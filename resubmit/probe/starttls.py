@@ -1,0 +1,273 @@
+"""One look at an SMTP server: connect, EHLO, STARTTLS, verifying handshake, EHLO, MAIL, RCPT, RSET, QUIT.
+
+Promises: every address of the name is looked at side by side; what a far side does is a value in `Seen`,
+never an exception; the look ends within its time limit whatever the peer does; no mail is sent (there is
+no DATA). All I/O goes through the running loop.
+
+Source: RFC 5321, RFC 3207 (STARTTLS; what comes before the handshake is thrown away), RFC 2920 (MAIL, RCPT,
+RSET and QUIT may travel together, QUIT last).
+Limits: an event loop without a clock of its own for getaddrinfo leaves a hanging resolver's thread behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import ipaddress
+import socket
+import ssl
+from dataclasses import dataclass, field, replace
+
+from resubmit.clock import Clock
+from resubmit.errors import UsageError
+from resubmit.model.moment import Ms
+from resubmit.model.tls import Endpoint
+from resubmit.probe.seen import (
+    AddressSeen,
+    Answer,
+    Handshake,
+    How,
+    Seen,
+    Step,
+    Stop,
+    Unresolved,
+    clean,
+    keywords,
+)
+from resubmit.probe.wire import Broken, Replies, Tls, Wire
+
+ADDRESS_CEILING = 32
+PARTING = 2.0
+"""Seconds for RSET and QUIT: their answers change nothing."""
+
+_OWN = {
+    errno.ENETUNREACH,
+    errno.ENETDOWN,
+    errno.EADDRNOTAVAIL,
+    errno.EAFNOSUPPORT,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOBUFS,
+}
+_OUR_RESOLVER = {
+    getattr(socket, name)
+    for name in ("EAI_AGAIN", "EAI_FAIL", "EAI_SYSTEM", "EAI_MEMORY")
+    if hasattr(socket, name)
+}
+
+
+async def look(
+    endpoint: Endpoint, context: ssl.SSLContext, *, clock: Clock, timeout: Ms, ehlo_name: str, roots: str = ""
+) -> Seen:
+    """Everything seen at every address of the endpoint within `timeout` ms.
+
+    `context` is one of wire.client_context. UsageError only for an EHLO name or recipient of our own that
+    can't be put into a command.
+    """
+    for what, value in (("EHLO name", ehlo_name), ("probe recipient", endpoint.recipient)):
+        if any(c in value for c in "\r\n\0<> "):
+            raise UsageError(f"{what} {value!r} can't be sent in an SMTP command")
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + timeout / 1000
+    at = clock.now()
+    found = await _resolve(endpoint, deadline)
+    if isinstance(found, Unresolved):
+        return Seen(endpoint, at, timeout, (), found, roots)
+    looks = [_Look(endpoint, context, a, family, ehlo_name) for a, family in found[:ADDRESS_CEILING]]
+    seen = await asyncio.gather(*(one.run(deadline) for one in looks))
+    return Seen(endpoint, at, timeout, tuple(seen), None, roots, max(0, len(found) - ADDRESS_CEILING))
+
+
+async def _resolve(endpoint: Endpoint, deadline: float) -> list[tuple[str, str]] | Unresolved:
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout_at(deadline):
+            answers = await loop.getaddrinfo(
+                endpoint.host, endpoint.port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP
+            )
+    except socket.gaierror as error:
+        return Unresolved(error.errno in _OUR_RESOLVER, error.strerror or str(error))
+    except TimeoutError:
+        return Unresolved(True, "the resolver gave no answer in time")
+    except (UnicodeError, ValueError) as error:
+        return Unresolved(False, f"no host name: {clean(str(error))}")
+    except OSError as error:
+        return Unresolved(True, str(error))
+    found: dict[str, str] = {}
+    for family, _, _, _, place in answers:
+        if family in (socket.AF_INET, socket.AF_INET6):
+            found.setdefault(str(place[0]), "IPv6" if family == socket.AF_INET6 else "IPv4")
+    return list(found.items()) or Unresolved(False, "the name has no address")
+
+
+def server_name(host: str) -> str | None:
+    """The name for SNI: the host in ASCII; None for an address or what can't be one (RFC 6066 §3)."""
+    try:
+        ipaddress.ip_address(host.partition("%")[0])
+        return None
+    except ValueError:
+        pass
+    try:
+        name = host.rstrip(".").encode("idna").decode("ascii")
+    except UnicodeError:
+        return None
+    return name if name and not name.startswith(".") else None
+
+
+@dataclass(slots=True)
+class _Look:
+    """The look at one address as it goes on."""
+
+    endpoint: Endpoint
+    context: ssl.SSLContext
+    address: str
+    family: str
+    ehlo_name: str
+    step: Step = Step.CONNECT
+    step_began: float = 0.0
+    connected: bool = False
+    answers: list[Answer] = field(default_factory=list)
+    took: list[tuple[Step, Ms]] = field(default_factory=list)
+    leftover: bytes = b""
+    handshake: Handshake | None = None
+    stop: Stop | None = None
+    wire: Wire | None = None
+    tls: Tls | None = None
+    replies: Replies | None = None
+
+    async def run(self, deadline: float) -> AddressSeen:
+        self.step_began = asyncio.get_running_loop().time()
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._converse()
+        except Broken as broken:
+            self._stopped(broken.how, broken.detail, broken.partial)
+        except TimeoutError as error:
+            self._stopped(How.TIMEOUT, error.strerror or "", self.replies.partial() if self.replies else b"")
+        except OSError as error:
+            self._stopped(_connect_failure(error), error.strerror or str(error))
+        finally:
+            if self.wire:
+                await self.wire.close()
+        self._at(self.step)
+        if self.tls and self.handshake:  # TLS 1.3 sends some alerts only after its handshake
+            self.handshake = replace(self.handshake, alerts=self.tls.alerts)
+        return AddressSeen(
+            address=self.address,
+            family=self.family,
+            connected=self.connected,
+            answers=tuple(self.answers),
+            leftover=self.leftover,
+            handshake=self.handshake,
+            stop=self.stop,
+            took=tuple(self.took),
+        )
+
+    def _at(self, step: Step) -> None:
+        now = asyncio.get_running_loop().time()
+        self.took.append((self.step, round((now - self.step_began) * 1000)))
+        self.step, self.step_began = step, now
+
+    def _stopped(self, how: How, detail: str, partial: bytes = b"") -> None:
+        if self.step in (Step.RSET, Step.QUIT):
+            return  # all that counts was answered
+        if self.tls and self.handshake is None:
+            reason = detail if how is How.TLS else how.value
+            began = round((asyncio.get_running_loop().time() - self.step_began) * 1000)
+            self.handshake = self.tls.seen(done=False, reason=reason, took=began)
+        self.stop = Stop(self.step, how, clean(detail), partial[:512])
+
+    async def _converse(self) -> None:
+        loop = asyncio.get_running_loop()
+        _, self.wire = await loop.create_connection(Wire, host=self.address, port=self.endpoint.port)
+        self.connected = True
+        self.replies = Replies(self.wire)
+        if (await self._read(Step.GREETING)).code != 220:
+            return await self._part(self.wire)
+        if not await self._hello():
+            return await self._part(self.wire)
+        if (await self._say(self.wire, Step.STARTTLS, "STARTTLS")).code != 220:
+            return await self._part(self.wire)
+        if self.replies.buffer:
+            self.leftover = bytes(self.replies.buffer[:512])
+            raise Broken(How.LEFTOVER)
+        await self._secure()
+        assert self.tls is not None
+        greeting = await self._say(self.tls, Step.TLS_EHLO, f"EHLO {self.ehlo_name}")
+        if not greeting.positive:
+            return await self._part(self.tls)
+        return await self._dry_run("PIPELINING" in keywords(greeting))
+
+    async def _hello(self) -> bool:
+        """Whether STARTTLS is offered; a server that refuses EHLO is asked with HELO what it is."""
+        assert self.wire is not None
+        greeting = await self._say(self.wire, Step.EHLO, f"EHLO {self.ehlo_name}")
+        if greeting.code >= 500:
+            await self._say(self.wire, Step.HELO, f"HELO {self.ehlo_name}")
+        return "STARTTLS" in keywords(greeting)
+
+    async def _secure(self) -> None:
+        assert self.wire is not None
+        self._at(Step.HANDSHAKE)
+        self.tls = Tls(self.wire, self.context, server_name(self.endpoint.host))
+        self.replies = None
+        began = asyncio.get_running_loop().time()
+        await self.tls.handshake()
+        took = round((asyncio.get_running_loop().time() - began) * 1000)
+        self.handshake = self.tls.seen(done=True, reason="", took=took)
+        self.replies = Replies(self.tls)
+
+    async def _dry_run(self, is_pipelined: bool) -> None:
+        """MAIL and RCPT are answered, nothing is sent. The null sender: no address of ours is named."""
+        assert self.tls is not None
+        commands = [(Step.MAIL, "MAIL FROM:<>")]
+        if self.endpoint.recipient:
+            commands.append((Step.RCPT, f"RCPT TO:<{self.endpoint.recipient}>"))
+        if is_pipelined:
+            commands += [(Step.RSET, "RSET"), (Step.QUIT, "QUIT")]
+            self.tls.write("".join(f"{command}\r\n" for _, command in commands).encode())
+            async with asyncio.timeout(None) as limit:
+                for step, _ in commands:
+                    if step is Step.RSET:
+                        limit.reschedule(asyncio.get_running_loop().time() + PARTING)
+                    await self._read(step)
+            self.tls.goodbye()
+            return
+        for step, command in commands:
+            if not (await self._say(self.tls, step, command)).positive:
+                break
+        self._at(Step.RSET)
+        async with asyncio.timeout(PARTING):
+            await self._say(self.tls, Step.RSET, "RSET")
+            await self._say(self.tls, Step.QUIT, "QUIT")
+        self.tls.goodbye()
+
+    async def _part(self, stream: Wire | Tls) -> None:
+        """Leave politely; the answer to QUIT is not waited for long, and may be none."""
+        self._at(Step.QUIT)
+        async with asyncio.timeout(PARTING):
+            await self._say(stream, Step.QUIT, "QUIT")
+
+    async def _say(self, stream: Wire | Tls, step: Step, command: str) -> Answer:
+        if step is not self.step:
+            self._at(step)
+        stream.write(command.encode() + b"\r\n")
+        return await self._read(step)
+
+    async def _read(self, step: Step) -> Answer:
+        assert self.replies is not None
+        if step is not self.step:
+            self._at(step)
+        answer = await self.replies.next(step)
+        self.answers.append(answer)
+        return answer
+
+
+def _connect_failure(error: OSError) -> How:
+    if isinstance(error, ConnectionError):
+        return How.REFUSED
+    if error.errno in _OWN:
+        return How.OWN
+    return How.UNREACHABLE

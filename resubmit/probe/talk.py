@@ -1,0 +1,229 @@
+"""What the SMTP conversation and the handshake of one address say, certificates aside. Pure.
+
+Source: RFC 5321 §3.1, §4.2, RFC 3207, RFC 8446 §6; Microsoft's words for blocked senders (5.7.606-649,
+5.7.511, 5.7.513); Cisco's ESMTP inspection (banner masked with asterisks, keywords with X).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from resubmit.model.moment import span_text
+from resubmit.model.tls import Severity
+from resubmit.probe.seen import AddressSeen, Answer, Handshake, How, Seen, Step, Stop, clean, keywords
+
+_BLOCKED = re.compile(
+    r"5\.7\.(60[6-9]|6[1-4]\d|511|513)\b|\bblock(ed|ing)?\b|\bblock-?list|\bblack-?list|\bbanned\b"
+    r"|\b(is|are|been|currently) listed\b|\breputation\b|spamhaus|\bd?nsbl\b|\brbl\b",
+    re.IGNORECASE,
+)
+_MASKED = re.compile(rb"\*{4,}")
+_MANGLED = re.compile(r"X{4,}[A-Z]?")
+_STARTTLS_LENGTH = len("STARTTLS")
+_TLS_RECORDS = (0x14, 0x15, 0x16, 0x17)
+"""The content types a TLS record can begin with (RFC 8446 §5.1)."""
+_TOO_OLD = {"UNSUPPORTED_PROTOCOL", "TLSV1_ALERT_PROTOCOL_VERSION", "VERSION_TOO_LOW"}
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A code before it has its advice."""
+
+    code: str
+    severity: Severity
+    where: str
+    text: str
+
+
+def read(one: AddressSeen, seen: Seen) -> list[Named]:
+    """The findings of the conversation; none when it went through to its end."""
+    found: list[Named] = []
+    greeting = one.answer(Step.GREETING)
+    if greeting and any(_MASKED.search(line) for line in greeting.lines):
+        text = f"the banner is masked by a firewall: {greeting.text()}"
+        found.append(Named("firewall_masked_banner", Severity.WARNING, "greeting", text))
+    if (fault := _before_tls(one, seen) or _handshake(one, seen) or _after_tls(one, seen)) is not None:
+        found.append(fault)
+    return found
+
+
+def _fault(code: str, where: Step, text: str) -> Named:
+    return Named(code, Severity.FAULT, where.value, text)
+
+
+def _before_tls(one: AddressSeen, seen: Seen) -> Named | None:
+    stop, within = one.stop, span_text(seen.timeout)
+    place = f"{one.address} port {seen.endpoint.port}"
+    if stop and stop.step is Step.CONNECT:
+        return _connect(stop, place, within)
+    if stop and stop.step in (Step.GREETING, Step.EHLO, Step.HELO):
+        return _silence(stop, place, within, seen)
+    greeting, ehlo, helo = one.answer(Step.GREETING), one.answer(Step.EHLO), one.answer(Step.HELO)
+    if greeting and greeting.code != 220:
+        if _is_blocked(greeting):
+            return _fault(
+                "blocklisted", Step.GREETING, f"the server turns us away for who we are: {greeting.text()}"
+            )
+        return _fault(
+            "greeting_refused", Step.GREETING, f"the server greets with {greeting.text()}, not with 220"
+        )
+    if ehlo and not ehlo.positive:
+        if _is_blocked(ehlo) or (helo and _is_blocked(helo)):
+            return _fault("blocklisted", Step.EHLO, f"the server turns us away for who we are: {ehlo.text()}")
+        if helo and helo.positive:
+            return _fault(
+                "smtp_only", Step.EHLO, f"EHLO was refused ({ehlo.text()}) and HELO taken: no ESMTP"
+            )
+        return _fault("ehlo_refused", Step.EHLO, f"EHLO was refused: {ehlo.text()}")
+    if ehlo and "STARTTLS" not in keywords(ehlo):
+        return _no_starttls(ehlo)
+    return _starttls(one, place, within)
+
+
+def _connect(stop: Stop, place: str, within: str) -> Named:
+    match stop.how:
+        case How.REFUSED:
+            return _fault("connect_refused", Step.CONNECT, f"{place} refuses the connection ({stop.detail})")
+        case How.OWN:
+            text = f"this machine has no way to {place} ({stop.detail})"
+            return Named("connect_timeout", Severity.UNKNOWN, "own_network", text)
+        case How.UNREACHABLE:
+            return _fault("connect_timeout", Step.CONNECT, f"{place} can't be reached ({stop.detail})")
+        case _:
+            return _fault("connect_timeout", Step.CONNECT, f"{place} did not answer within {within}")
+
+
+def _silence(stop: Stop, place: str, within: str, seen: Seen) -> Named:
+    """A greeting or EHLO reply that did not come whole; its start tells SMTP from something else."""
+    asked = "its greeting" if stop.step is Step.GREETING else "its answer to EHLO"
+    if stop.how in (How.NOT_A_REPLY, How.TOO_MUCH) or not _may_be_reply(stop.partial):
+        what = stop.detail if stop.how is How.TOO_MUCH else repr(clean(stop.partial, 80))
+        return _fault("not_smtp", stop.step, f"{place} does not speak SMTP: as {asked} came {what}")
+    if stop.how is How.TIMEOUT:
+        hint = "; a port that begins with TLS waits for the client" if seen.endpoint.port == 465 else ""
+        return _fault(
+            "greeting_timeout",
+            stop.step,
+            f"{place} took the connection and gave {asked} not within {within}{hint}",
+        )
+    return _fault(
+        "greeting_closed", stop.step, f"{place} closed the connection before {asked}{_because(stop)}"
+    )
+
+
+def _may_be_reply(partial: bytes) -> bool:
+    return bool(re.match(rb"(?:$|[2-5]$|[2-5]\d$|[2-5]\d\d(?:$|[ \r-]))", partial))
+
+
+def _no_starttls(ehlo: Answer) -> Named:
+    mangled = [word for word in keywords(ehlo) if _MANGLED.fullmatch(word)]
+    if any(len(word) == _STARTTLS_LENGTH for word in mangled):
+        text = f"a firewall overwrote the keyword STARTTLS in the EHLO reply with {', '.join(mangled)}"
+        return _fault("firewall_mangled_keyword", Step.EHLO, text)
+    offered = ", ".join(keywords(ehlo)[:20]) or "nothing"
+    return _fault(
+        "starttls_missing", Step.EHLO, clean(f"the server offers no STARTTLS (it offers {offered})")
+    )
+
+
+def _starttls(one: AddressSeen, place: str, within: str) -> Named | None:
+    answer, stop = one.answer(Step.STARTTLS), one.stop
+    if answer and answer.code != 220:
+        return _fault(
+            "starttls_refused", Step.STARTTLS, f"the server offers STARTTLS and refuses it: {answer.text()}"
+        )
+    if stop is None or stop.step is not Step.STARTTLS:
+        return None
+    match stop.how:
+        case How.LEFTOVER:
+            text = (
+                f"octets came behind the 220 to STARTTLS, before the handshake: {clean(one.leftover, 80)!r}"
+            )
+            return _fault("starttls_injection", Step.STARTTLS, text)
+        case How.TIMEOUT:
+            return _fault(
+                "handshake_timeout", Step.STARTTLS, f"{place} did not answer STARTTLS within {within}"
+            )
+        case How.NOT_A_REPLY | How.TOO_MUCH:
+            what = stop.detail or repr(clean(stop.partial, 80))
+            return _fault("not_smtp", Step.STARTTLS, f"{place} answers STARTTLS with no SMTP reply: {what}")
+        case _:
+            text = f"{place} closed the connection at STARTTLS{_because(stop)}"
+            return _fault("closed_after_starttls", Step.STARTTLS, text)
+
+
+def _handshake(one: AddressSeen, seen: Seen) -> Named | None:
+    handshake, stop = one.handshake, one.stop
+    if handshake is None or handshake.done or stop is None or stop.step is not Step.HANDSHAKE:
+        return None
+    if handshake.verify_code is not None:
+        return None  # the certificates' own findings say why
+    if handshake.opening and handshake.opening[0] not in _TLS_RECORDS:
+        text = f"after the 220 to STARTTLS came plain text instead of TLS: {clean(handshake.opening, 40)!r}"
+        return _fault("plaintext_after_starttls", Step.HANDSHAKE, text)
+    if handshake.certificate_requested:
+        return _client_certificate(Step.HANDSHAKE, "and ended the handshake without one")
+    if stop.how is How.TIMEOUT:
+        far = "said nothing" if not handshake.opening else "did not finish"
+        text = f"the server {far} in the TLS handshake within {span_text(seen.timeout)}"
+        return _fault("handshake_timeout", Step.HANDSHAKE, text)
+    if stop.how is How.CLOSED and not handshake.opening:
+        text = f"the server answered 220 to STARTTLS and closed the connection{_because(stop)}"
+        return _fault("closed_after_starttls", Step.HANDSHAKE, text)
+    if "PROTOCOL_VERSION" in handshake.alerts or handshake.reason in _TOO_OLD:
+        return _fault("protocol_too_old", Step.HANDSHAKE, "the server speaks no TLS of version 1.2 or later")
+    return _fault(
+        "handshake_failed", Step.HANDSHAKE, f"the TLS handshake failed: {_tls_words(handshake, stop)}"
+    )
+
+
+def _client_certificate(where: Step, end: str) -> Named:
+    text = (
+        f"the server asks for a client certificate {end}; Exchange Online shows one, "
+        "so this can't be judged from here"
+    )
+    return Named("client_certificate_required", Severity.UNKNOWN, where.value, text)
+
+
+def _tls_words(handshake: Handshake, stop: Stop) -> str:
+    alerts = f", alert {', '.join(handshake.alerts)}" if handshake.alerts else ""
+    words = {How.CLOSED: "the server closed the connection in the middle"}.get(stop.how, stop.detail)
+    return clean(f"{words or stop.how.value}{alerts}")
+
+
+def _after_tls(one: AddressSeen, seen: Seen) -> Named | None:
+    handshake, stop = one.handshake, one.stop
+    if handshake is None or not handshake.done:
+        return None
+    ehlo, mail, rcpt = (one.answer(step) for step in (Step.TLS_EHLO, Step.MAIL, Step.RCPT))
+    if ehlo and not ehlo.positive:
+        return _fault("ehlo_after_tls_refused", Step.TLS_EHLO, f"EHLO on TLS was refused: {ehlo.text()}")
+    if mail and not mail.positive:
+        return _fault("sender_refused", Step.MAIL, f"MAIL FROM:<> was refused: {mail.text()}")
+    if rcpt and not rcpt.positive:
+        text = f"the recipient {clean(seen.endpoint.recipient)} was refused: {rcpt.text()}"
+        return _fault("recipient_refused", Step.RCPT, text)
+    if stop is None:
+        return None
+    asked = {Step.TLS_EHLO: "EHLO", Step.MAIL: "MAIL", Step.RCPT: "RCPT"}.get(stop.step, stop.step.value)
+    wants_certificate = handshake.certificate_requested or "CERTIFICATE_REQUIRED" in handshake.alerts
+    if stop.step is Step.TLS_EHLO and wants_certificate and stop.how in (How.CLOSED, How.TLS):
+        return _client_certificate(stop.step, "and closes the connection without one")
+    if stop.how in (How.NOT_A_REPLY, How.TOO_MUCH):
+        what = stop.detail or repr(clean(stop.partial, 80))
+        return _fault("not_smtp", stop.step, f"on TLS the server answers {asked} with no SMTP reply: {what}")
+    if stop.how is How.TIMEOUT:
+        text = f"TLS stands, and the server did not answer {asked} on it within {span_text(seen.timeout)}"
+        return _fault("closed_after_tls", stop.step, text)
+    return _fault(
+        "closed_after_tls", stop.step, f"TLS stands, and the server closed it at {asked}{_because(stop)}"
+    )
+
+
+def _because(stop: Stop) -> str:
+    return f" ({stop.detail})" if stop.detail else ""
+
+
+def _is_blocked(answer: Answer) -> bool:
+    return answer.code >= 400 and bool(_BLOCKED.search(answer.text()))
