@@ -109,7 +109,7 @@ class Story:
         self.tell.step("The hybrid server's certificate expires")
         self.stage.expire()
         self.tell.say(
-            f"{HYBRID_NAME} now shows a certificate whose last day was today. It still runs; nobody is told. "
+            f"{HYBRID_NAME} now shows a certificate that ran out an hour ago. It still runs; nobody is told. "
             "Exchange Online will go on answering 250 to every mail."
         )
 
