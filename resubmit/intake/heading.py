@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import quopri
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,13 +25,15 @@ TEXT_LIMIT = 1000
 """Characters kept of a Message-ID, a subject or a date."""
 
 _BLOCK = re.compile(
-    rb"(?:>?From [^\n]*+\r\n)?+"  # left over from an mbox file
-    rb"(?:[!-9;-~]++[ \t]*+:[^\n]*+\r\n(?:[ \t][^\n]*+\r\n)*+)*+"
+    rb"(?:>?From [^\n]*+\n)?+"  # left over from an mbox file
+    rb"(?:[!-9;-~]++[ \t]*+:[^\n]*+\n(?:[ \t][^\n]*+\n)*+)*+"
 )
+_BEGUN = re.compile(rb"(?:[!-9;-~]++[ \t]*+(?::[^\n]*+)?)?")
 _FIELD = re.compile(
     rb"^(message-id|subject|date|received)[ \t]*+:([^\n]*+(?:\n[ \t][^\n]*+)*+)", re.IGNORECASE | re.MULTILINE
 )
 _ENCODED = re.compile(r"=\?([^?\s*]{1,60})(?:\*[^?\s]*)?\?([bBqQ])\?([^?]*)\?=")
+_HEX = re.compile(rb"=([0-9A-Fa-f]{2})")
 _BETWEEN = re.compile(r"(\?=)\s+(?==\?)")
 # Control characters, line separators, and marks that turn the direction of what follows on a screen.
 _UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]+")
@@ -82,15 +83,17 @@ class HeadingReader:
     def _decide(self, end: int) -> bytes:
         octets, self._held = self._held, b""
         self._passing = True
+        if end > HEADER_LIMIT:  # what is seen must not depend on how the octets were cut
+            end = -1
         # The block ends at an empty line, or before a line that is no field.
         block_end = end + 2 if end >= 0 and not octets.startswith(b"\r\n") else min(len(octets), HEADER_LIMIT)
         matched = _BLOCK.match(octets, 0, block_end)
         block = octets[: matched.end()] if matched else b""
         missing_id, missing_date = self._read(block)
-        # Beyond the limit there may be more fields: what is not known to be missing is not added.
-        undecided = end < 0 and len(octets) > HEADER_LIMIT and len(block) == block_end
-        if undecided or not (missing_id or missing_date):
+        if not (missing_id or missing_date):
             return octets
+        if end < 0 and len(octets) > HEADER_LIMIT and _goes_on(octets[len(block) : block_end], block):
+            return octets  # beyond the limit there may be more fields: what is not known to be missing stays
         supplement = self._supply()
         top = f"Message-ID: {supplement.message_id}\r\n" if missing_id else ""
         top += f"Date: {supplement.date}\r\n" if missing_date else ""
@@ -122,6 +125,11 @@ class HeadingReader:
             clean(_text(found.get(b"date", b""))),
         )
         return b"message-id" not in found, b"date" not in found
+
+
+def _goes_on(rest: bytes, block: bytes) -> bool:
+    """The block was cut by the limit, not by a line that is no field."""
+    return b"\n" not in rest and bool((block and rest[:1] in (b" ", b"\t")) or _BEGUN.fullmatch(rest))
 
 
 def _trace(body: bytes) -> list[tuple[int, int, str]]:
@@ -170,7 +178,7 @@ def decode_words(text: str) -> str:
 
 def _octets(encoding: str, text: str) -> bytes:
     if encoding in "qQ":
-        return quopri.decodestring(text.replace("_", " ").encode(), header=False)
+        return _HEX.sub(lambda found: bytes([int(found[1], 16)]), text.replace("_", " ").encode())
     letters = re.sub(r"[^A-Za-z0-9+/]", "", text)
     try:
         return base64.b64decode(letters + "=" * (-len(letters) % 4))

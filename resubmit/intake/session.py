@@ -66,6 +66,7 @@ class Session(asyncio.Protocol):
         self._work: asyncio.Task[None] | None = None  # the one thing that is waited for
         self._early: list[bytes] | None = None  # decrypted before start_tls has returned
         self._out: list[bytes] = []
+        self._accepting = False  # the journal was asked
         self._choked = False  # the client does not read its replies
         self._paused = False
         self._winding = False  # the service stops
@@ -132,7 +133,10 @@ class Session(asyncio.Protocol):
         """Nothing of it goes on; when this returns it has ended."""
         self._transport.abort()
         if self._work is not None:
-            self._work.cancel()
+            # Only the journal's answer is not waited for: a write that goes on in its thread must not meet
+            # a spool that is closed under it.
+            if self._accepting:
+                self._work.cancel()
             await asyncio.gather(self._work, return_exceptions=True)
         if not self._gone:
             self.connection_lost(None)
@@ -290,9 +294,12 @@ class Session(asyncio.Protocol):
         except Exception as error:  # as in _spill
             await self._refuse(error)
             return
+        if self._gone:
+            return  # the client did not wait for an answer, so nothing was promised
         # From here on it may be journaled, and then its body must stay, whatever happens to this session.
         spool = self._spool
         self._clear_message()
+        self._accepting = True
         try:
             id_text = await self._desk.accept(received)
         except (Refused, JournalError) as error:  # surely not journaled
@@ -302,6 +309,8 @@ class Session(asyncio.Protocol):
             self._dialogue.refuse(self._failed(error))
         else:
             self._dialogue.journaled(id_text)
+        finally:
+            self._accepting = False
 
     def _received(self, message: events.Message, reader: HeadingReader, body: Body) -> Received:
         return Received(
@@ -339,7 +348,7 @@ class Session(asyncio.Protocol):
         if spool is not None:
             try:
                 await spool.discard()
-            except OSError as error:
+            except (OSError, JournalError) as error:  # the journal sweeps what is left at its next start
                 log.error(logbook.INTAKE_FAILED, peer=self._peer, exc_info=error)
 
     # ── TLS ───────────────────────────────────────────────────────────────────────────────────────
