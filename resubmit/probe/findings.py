@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from cryptography import x509
 
 from resubmit.meaning.advice import advice
-from resubmit.model.moment import DAY, Ms
+from resubmit.model.moment import Ms
 from resubmit.model.tls import AddressVerdict, Certificate, Finding, Health, Severity, Verdict
 from resubmit.probe import chain, names, talk
 from resubmit.probe.chain import DYING, Flaw
@@ -275,12 +275,6 @@ def _differences(judged: list[AddressVerdict], seen: Seen) -> list[Finding]:
 def _finding(code: str, severity: Severity, where: str, text: str, seen: Seen) -> Finding:
     said = text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
     return Finding(code, severity, where, said, advice(code, where=where, host=seen.endpoint.host))
-
-
-def days_left(verdict: Verdict) -> int | None:
-    """Whole days until the first certificate expires, negative when one has; None: none was seen."""
-    ends = [c.not_after for v in verdict.addresses for c in v.certificates]
-    return (min(ends) - verdict.checked_at) // DAY if ends else None
 
 
 def unknown(seen_target: str, level: str, at: Ms, text: str) -> Verdict:

@@ -12,7 +12,7 @@ from resubmit.model.tls import AddressVerdict, Severity, Verdict
 _NO_STARTTLS = {"starttls_missing", "firewall_mangled_keyword", "smtp_only", "starttls_withheld"}
 
 
-def fingerprint(verdict: Verdict) -> str:
+def of(verdict: Verdict) -> str:
     """One line an address, sorted; without an address what kept us from having one."""
     lines = sorted(_line(one) for one in verdict.addresses)
     top = sorted({f.code for f in verdict.findings if f.severity in (Severity.FAULT, Severity.UNKNOWN)})

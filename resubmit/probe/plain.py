@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from resubmit.model.moment import rfc3339
+from resubmit.model.moment import DAY, rfc3339
 from resubmit.model.tls import AddressVerdict, Finding, Verdict
 
 
@@ -53,3 +53,9 @@ def _finding(one: Finding) -> dict[str, str]:
         "text": one.text,
         "advice": one.advice,
     }
+
+
+def days_left(verdict: Verdict) -> int | None:
+    """Whole days until the first certificate expires, negative when one has; None: none was seen."""
+    ends = [c.not_after for one in verdict.addresses for c in one.certificates]
+    return (min(ends) - verdict.checked_at) // DAY if ends else None

@@ -1,76 +1,53 @@
-"""When a target is looked at next, one look a target at a time. Pure: time and chance come in.
+"""When a target is looked at next. Pure: time and chance come in.
 
 While all is well every watch_interval, else every probe_interval, each ±10 % by chance so that many targets
-spread; the first look of a target is due at once.
+spread; the first look is due at once. A route whose gate is open is not looked at: its own traffic tells.
+One look a target at a time is kept by whoever asks: a span counts from the last look's beginning, and is
+asked for only when that look has ended.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import random
 
-from resubmit.model.moment import Ms
+from resubmit.model.moment import SECOND, Ms
 
 SPREAD = 0.1
 
 
-@dataclass(slots=True)
-class _Target:
-    due_at: Ms
-    looked_at: Ms | None = None
-    is_looking: bool = False
+def wait_for(
+    last: Ms | None,
+    now: Ms,
+    *,
+    target: str,
+    gate: str | None,
+    watch_interval: Ms,
+    probe_interval: Ms,
+    chance: random.Random,
+) -> Ms | None:
+    """The span to the next look, 0 when it is due, None when none is to come while the gate stays so.
+
+    last: when the last look began, None for never; of the same monotonic clock as `now`. gate: its state,
+    None for one that never turned. Whoever is woken within the spread looks at once, so that a wait that
+    was slept through is never drawn anew.
+    """
+    is_open = not is_strict(gate)
+    if is_open and target.startswith("route:"):
+        return None
+    if last is None:
+        return 0
+    interval = watch_interval if is_open else probe_interval
+    since = now - last
+    if since >= interval * (1 - SPREAD):
+        return 0
+    return max(1, round(interval * (1 + SPREAD * (2 * chance.random() - 1)) - since))
 
 
-def interval(*, is_open: bool, watch: Ms, probe: Ms, draw: float) -> Ms:
-    """The span to the next look. `draw`: uniform in 0…1, from the clock's chance; 0.5 is the middle."""
-    return round((watch if is_open else probe) * (1 + SPREAD * (2 * draw - 1)))
+def is_strict(gate: str | None) -> bool:
+    """Whether mail waits for the look: the gate is closed or testing."""
+    return gate not in (None, "open")
 
 
-@dataclass(slots=True)
-class Schedule:
-    """Which targets are due. All times are of one clock that never goes back."""
-
-    watch: Ms
-    probe: Ms
-    _targets: dict[str, _Target] = field(default_factory=dict)
-
-    def know(self, names: list[str], now: Ms) -> None:
-        """The targets are these; new ones are due at once, gone ones are forgotten."""
-        for name in names:
-            self._targets.setdefault(name, _Target(now))
-        for name in set(self._targets) - set(names):
-            del self._targets[name]
-
-    def due(self, now: Ms) -> list[str]:
-        """Targets to look at now, longest due first; never one that is being looked at."""
-        waiting = [(t.due_at, n) for n, t in self._targets.items() if not t.is_looking and t.due_at <= now]
-        return [name for _, name in sorted(waiting)]
-
-    def next_due(self) -> Ms | None:
-        """When the next one is due; None when there is none, or all are being looked at."""
-        return min((t.due_at for t in self._targets.values() if not t.is_looking), default=None)
-
-    def began(self, name: str) -> None:
-        """The target is being looked at."""
-        if target := self._targets.get(name):
-            target.is_looking = True
-
-    def ended(self, name: str, now: Ms, *, is_open: bool, draw: float) -> None:
-        """The look is over; the next one counts from its end. A target forgotten meanwhile stays so."""
-        if target := self._targets.get(name):
-            target.is_looking = False
-            target.looked_at = now
-            target.due_at = now + interval(is_open=is_open, watch=self.watch, probe=self.probe, draw=draw)
-
-    def hurry(self, name: str, now: Ms, *, draw: float) -> None:
-        """Its gate is not open any more: the next look comes by the shorter interval, or at once when
-        that has passed since the last; a person's wish or a new fault never waits for the long one."""
-        target = self._targets.get(name)
-        if target is None or target.is_looking:
-            return
-        since = target.looked_at
-        soon = (
-            now
-            if since is None
-            else since + interval(is_open=False, watch=self.watch, probe=self.probe, draw=draw)
-        )
-        target.due_at = min(target.due_at, max(now, soon))
+def limit(probe_interval: Ms) -> Ms:
+    """The time limit of one look: no longer than the interval while a gate is closed, but 5 to 30 s."""
+    return min(max(probe_interval, 5 * SECOND), 30 * SECOND)
