@@ -112,7 +112,12 @@ class Service:
                 *self._words("serve"), stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log
             )
         try:
-            await until(self._takes_mail, lambda: self.log.read_text()[-2000:])
+
+            async def ready() -> bool:
+                assert process.returncode is None, self.log.read_text()[-2000:]
+                return await self._takes_mail()
+
+            await until(ready, lambda: self.log.read_text()[-2000:])
             yield self
             assert process.returncode is None, self.log.read_text()[-2000:]
         finally:
