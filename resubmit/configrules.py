@@ -15,6 +15,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from resubmit.configproblems import nearest, shown
+from resubmit.model.hostport import host_port
 
 _DOMAIN = re.compile(r"(\*\.)?(?!-)[^\s@*,;<>\"/]+(?<![-.])|\*")
 _FILES = {
@@ -35,21 +36,6 @@ def between_tables(raw: dict[str, Any], base: Path) -> list[str]:
         *_pairs(raw),
         *_zones(raw),
     ]
-
-
-def split_address(text: str, port: int | None = None) -> tuple[str, int]:
-    """`host:port`, `[v6]:port` or, where a port is given to fall back on, `host` alone. ValueError else.
-
-    A bare IPv6 address needs its brackets when a port follows; `*` and an empty host are not told apart.
-    """
-    found = re.fullmatch(r"\[([^\]]+)\](?::(\d+))?|([^:\[\]\s]*)(?::(\d+))?|([0-9a-fA-F:.]+)", text.strip())
-    host = (found[1] or found[3] or found[5] or "") if found else ""
-    digits = (found[2] or found[4]) if found else None
-    if found and digits is None and port is not None and host:
-        return host, port
-    if not found or not digits or int(digits) > 65535:
-        raise ValueError("an address like 127.0.0.1:2525, [::1]:2525 or mail.example.com:25")
-    return host, int(digits)
 
 
 def _tables(raw: dict[str, Any], name: str) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -120,7 +106,7 @@ def _addresses(raw: dict[str, Any]) -> Iterator[str]:
     for key, value, fallback in wanted:
         if isinstance(value, str):
             try:
-                split_address(value, fallback)
+                host_port(value, fallback)
             except ValueError as error:
                 yield f"{key}: {shown(value)} is not allowed; {error}"
     for i, table in _tables(raw, "route"):

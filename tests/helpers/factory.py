@@ -20,6 +20,23 @@ from resubmit.model.moment import DAY, HOUR, MINUTE, Ms, parse_rfc3339
 NOW: Ms = parse_rfc3339("2026-11-24T12:00:00Z")
 """When the tests' journals are read."""
 
+_EVIDENCE_TEXTS = (
+    *("recipient", "original_recipient", "group_address", "key", "message_id", "network_message_id"),
+    *(
+        "envelope_id",
+        "queue_id",
+        "sender",
+        "subject",
+        "enhanced",
+        "text",
+        "remote",
+        "file",
+        "place",
+        "raw",
+        "why",
+    ),
+)
+
 
 class Shelf:
     """A journal's folder with rows as told. Close before reading with another connection is not needed."""
@@ -122,12 +139,8 @@ class Shelf:
         self, message: int | None = None, n: int | None = None, *, at: Ms = NOW, **values: Any
     ) -> int:
         """A piece of evidence, of a recipient when one is named."""
-        texts = (
-            "recipient original_recipient group_address key message_id network_message_id envelope_id queue_id"
-            " sender subject enhanced text remote file place raw why"
-        ).split()
         filled = {
-            **dict.fromkeys(texts, ""),
+            **dict.fromkeys(_EVIDENCE_TEXTS, ""),
             "source": "trace_csv",
             "status": "deferred",
             "match": "matched" if message is not None else "unmatched",
