@@ -1,0 +1,266 @@
+"""All the rules of a destination or route put together: facts in, orders out.
+
+Promises: one pure function each; what is ordered depends on the facts and `now` alone, so an order that was
+lost in a crash is given again. Orders that need another's result (an incident's id) come in the next round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from resubmit.model.moment import Ms
+from resubmit.model.recipient import RecipientKey
+from resubmit.recovery import gate as gate_rule
+from resubmit.recovery import incident as incident_rule
+from resubmit.recovery import jobs as job_rule
+from resubmit.recovery import route_gate
+from resubmit.recovery.due import Due
+from resubmit.recovery.facts import Coverage, Fault, Gate, Incident, Look, Standing
+from resubmit.recovery.fate import not_begun
+from resubmit.recovery.gate import CLOSED, OPEN, Decision
+from resubmit.recovery.incident import Strays, Update
+from resubmit.recovery.jobs import Work
+from resubmit.recovery.lastlook import is_live
+from resubmit.recovery.memory import memory_of
+from resubmit.recovery.pace import Plan, plan
+from resubmit.recovery.policy import Policy
+from resubmit.recovery.stage import Stage
+from resubmit.recovery.waits import Times, times_of
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What is known of a destination. `trouble`: its recipients that are not settled; `led`: the stages of
+    its jobs that were finished last; `route_open`: whether the route resubmissions take lets mail through."""
+
+    gate: Gate
+    looks: Sequence[Look]
+    faults: Sequence[Fault]
+    coverage: Sequence[Coverage]
+    incidents: Sequence[Incident]
+    trouble: Sequence[Standing]
+    caught: int
+    works: Sequence[Work]
+    led: Sequence[Stage] = ()
+    route_open: bool = True
+
+    def live(self, policy: Policy, now: Ms) -> bool:
+        """Whether a live trace is there."""
+        return is_live(self.coverage, policy.trace_stale, now)
+
+    def times(self, policy: Policy, now: Ms) -> Times:
+        """What the waits of its recipients go by."""
+        live = self.live(policy, now)
+        return times_of(memory_of(self.gate.data), policy, self.faults, live=live, now=now)
+
+
+@dataclass(frozen=True, slots=True)
+class JobOrder:
+    """What becomes of one job now. `recall`: made due and not gone, to be called back; `ended`: it is over;
+    `restaged`: its stage is another one."""
+
+    job: int
+    was: str
+    state: str
+    stage: Stage
+    release: tuple[RecipientKey, ...] = ()
+    recall: tuple[RecipientKey, ...] = ()
+    skip: tuple[RecipientKey, ...] = ()
+    used_up: tuple[Due, ...] = ()
+    route: str = ""
+    reasons: tuple[str, ...] = ()
+    ended: bool = False
+    restaged: bool = False
+
+    @property
+    def does_something(self) -> bool:
+        """Whether anything has to be written."""
+        acts = self.release or self.recall or self.skip or self.used_up or self.ended
+        return bool(acts) or self.was != self.state or self.restaged
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What is to be done for a destination or route. `opens`: (cause, fault from): a new incident, before
+    the gate is turned. `strays`: an incident for a fault that is past. `ask`: recipients for a job."""
+
+    turn: Decision | None = None
+    opens: tuple[str, Ms] | None = None
+    strays: Strays | None = None
+    update: tuple[int, Update] | None = None
+    join: tuple[int, tuple[RecipientKey, ...]] | None = None
+    ask: tuple[RecipientKey, ...] = ()
+    jobs: tuple[JobOrder, ...] = ()
+    wake_at: Ms | None = None
+
+    @property
+    def does_something(self) -> bool:
+        """Whether anything has to be written."""
+        acts = self.turn or self.opens or self.strays or self.update or self.join or self.ask
+        return bool(acts) or any(job.does_something for job in self.jobs)
+
+
+def destination(scene: Scene, policy: Policy, *, holds: bool, now: Ms, started_at: Ms) -> Orders:
+    """What is to be done for a destination. `holds`: the clock rule holds, nothing is released."""
+    live, times = scene.live(policy, now), scene.times(policy, now)
+    incident = _open_incident(scene.incidents, policy.name, "")
+    members = [s for s in scene.trouble if incident is not None and s.incident == incident.id]
+    taken = frozenset(key for work in scene.works for key in _keys(work))
+    ask = job_rule.members_to_ask_for(members, taken, policy)
+    plans = {} if holds else _plans(scene, policy, times, now)
+    trial = job_rule.trial_of(scene.works, plans, len(members), len(ask))
+    decision = gate_rule.decide(
+        scene.gate, scene.looks, scene.faults, trial, policy, live=live, now=now, started_at=started_at
+    )
+    turn = decision if decision.differs(scene.gate) else None
+    opens = None
+    if incident is None and decision.state != OPEN and decision.moves(scene.gate):
+        opens = (decision.cause, decision.fault_from if decision.fault_from is not None else now)
+    moves = decision.moves(scene.gate)
+    strays = None
+    if incident is None and decision.state == OPEN and not moves:
+        open_ids = frozenset(i.id for i in scene.incidents if i.state != "closed")
+        found = [s for s in scene.trouble if incident_rule.is_stray(s, open_ids)]
+        strays = incident_rule.for_strays(found, scene.incidents, policy.name, now)
+    update = join = None
+    if incident is not None and not moves:
+        busy = any(w.job.incident == incident.id for w in scene.works) or bool(
+            ask and policy.mode == "automatic"
+        )
+        course = incident_rule.course(
+            incident, scene.gate, members, policy, busy=busy, caught=scene.caught, live=live, now=now
+        )
+        update = (incident.id, course) if course.differs(incident) else None
+        found_now = job_rule.joins(scene.trouble, incident, policy, live=live, now=now)
+        join = (incident.id, found_now) if found_now else None
+    alone = not any(w.automatic for w in scene.works)
+    may_ask = alone and not moves and not holds and job_rule.may_ask(scene.gate.state, policy)
+    orders = tuple(_order(w, plans.get(w.job.id), decision, scene, policy, now) for w in scene.works)
+    return Orders(
+        turn=turn,
+        opens=opens,
+        strays=strays,
+        update=update,
+        join=join,
+        ask=ask if may_ask else (),
+        jobs=orders,
+        wake_at=_earliest(
+            decision.wake_at,
+            *(p.wake_at for p in plans.values()),
+            *(w.sorted.wake_at for w in scene.works),
+            now if any(p.again for p in plans.values()) else None,
+        ),
+    )
+
+
+def route(
+    gate: Gate,
+    looks: Sequence[Look],
+    faults: Sequence[Fault],
+    incidents: Sequence[Incident],
+    trouble: Sequence[Standing],
+    caught: int,
+    policy: Policy,
+    name: str,
+    *,
+    live: bool,
+    now: Ms,
+) -> Orders:
+    """What is to be done for the route `name`: its gate, and the incident of what waits behind it."""
+    incident = _open_incident(incidents, "", name)
+    decision = route_gate.decide(gate, looks, faults, policy, now)
+    moves = decision.moves(gate)
+    opens = None
+    if incident is None and decision.state == CLOSED and moves:
+        opens = (decision.cause, decision.fault_from if decision.fault_from is not None else now)
+    update = join = None
+    if incident is not None and not moves:
+        members = [s for s in trouble if s.incident == incident.id]
+        course = incident_rule.course(
+            incident, gate, members, policy, busy=False, caught=caught, live=live, now=now
+        )
+        update = (incident.id, course) if course.differs(incident) else None
+        behind = tuple(
+            s.key for s in trouble if s.incident != incident.id and route_gate.waits_behind(s, name)
+        )
+        join = (incident.id, behind) if behind else None
+    return Orders(
+        turn=decision if decision.differs(gate) else None,
+        opens=opens,
+        update=update,
+        join=join,
+        wake_at=decision.wake_at,
+    )
+
+
+def _plans(scene: Scene, policy: Policy, times: Times, now: Ms) -> dict[int, Plan]:
+    """What each job that may release something would do."""
+    steps = incident_rule.takes_steps(scene.incidents, policy.name, now)
+    plans: dict[int, Plan] = {}
+    for work in job_rule.carriers(scene.works, scene.gate.state, policy):
+        others = [w.stage for w in scene.works if w is not work]
+        stage = job_rule.inherited(work.stage, [*scene.led, *others], policy, now)
+        terms = job_rule.terms_of(work, scene.gate.state, policy, times, steps=steps)
+        pool = work.sorted.pool if scene.route_open or work.options.route else ()
+        plans[work.job.id] = plan(
+            stage, work.going, pool, policy, terms, delivered=work.job.delivered, now=now
+        )
+    return plans
+
+
+def _order(
+    work: Work, planned: Plan | None, decision: Decision, scene: Scene, policy: Policy, now: Ms
+) -> JobOrder:
+    """What becomes of a job, given where its gate goes."""
+    moves = decision.moves(scene.gate)
+    stage = planned.stage if planned else work.stage
+    release = planned.release if planned else ()
+    recall: tuple[RecipientKey, ...] = ()
+    failed = planned is not None and bool(planned.failed)
+    if decision.state == CLOSED and (failed or not work.forced):
+        stage, release = job_rule.shut(work, failed=failed), ()
+        recall = tuple(not_begun(work.going))
+    elif moves:
+        # What was decided behind the old gate is decided again behind the new one.
+        stage, release = (stage if planned and planned.proved_at is not None else work.stage), ()
+    skip = work.sorted.skip
+    over = job_rule.is_done(work, scene.gate.state) and not release and not moves
+    state = (
+        job_rule.DONE
+        if over
+        else job_rule.next_state(work, bool(release), planned is not None and not recall)
+    )
+    return JobOrder(
+        job=work.job.id,
+        was=work.job.state,
+        state=state,
+        stage=stage,
+        release=release,
+        recall=recall,
+        skip=skip,
+        used_up=work.sorted.used_up,
+        route=work.options.route or policy.route,
+        reasons=(*(planned.reasons if planned else ()), *((work.sorted.why,) if work.sorted.why else ())),
+        ended=over,
+        restaged=stage != work.stage,
+    )
+
+
+def _keys(work: Work) -> tuple[RecipientKey, ...]:
+    flight = (g.key for g in work.going if g.item_state in ("waiting", "released"))
+    return (*work.waiting, *flight)
+
+
+def _open_incident(incidents: Sequence[Incident], destination: str, route: str) -> Incident | None:
+    """The open incident of a destination, or of a route where `destination` is ""."""
+    mine = (
+        i
+        for i in incidents
+        if i.state != "closed" and i.destination == destination and (destination or i.route == route)
+    )
+    return max(mine, key=lambda i: i.id, default=None)
+
+
+def _earliest(*times: Ms | None) -> Ms | None:
+    return min((at for at in times if at is not None), default=None)
