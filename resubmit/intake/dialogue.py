@@ -37,13 +37,12 @@ from resubmit.intake.events import (
     Question,
     Say,
 )
+from resubmit.intake.inlet import Inlet
 from resubmit.intake.parameters import read_mail, read_recipient
 from resubmit.intake.paths import read_path
 from resubmit.intake.transaction import Transaction
 from resubmit.model.envelope import EnvelopeRecipient
 
-LINE_LIMIT = 4096
-"""Octets of a command line. RFC 5321 asks for 512, the extensions here for about 1100."""
 ERROR_LIMIT = 20
 """Protocol errors since the last message taken, after which the session ends with 421."""
 REPLY_LIMIT = 510  # and CRLF
@@ -78,15 +77,13 @@ class Dialogue:
 
     def __init__(self, terms: Terms) -> None:
         self._terms = terms
-        self._buffer = b""
-        self._at = 0  # what of the buffer is used up
+        self._inlet = Inlet()
         self._events: deque[Event] = deque()
         self._read: Callable[[], bool] = self._read_command
         self._question: Question | None = None  # an answer from outside is due
         self._open = True
         self._secure = False
         self._errors = 0
-        self._skipping = False  # the rest of a line that is too long
         self._helo = ""
         self._extended = False
         self._mail = Transaction()
@@ -106,13 +103,12 @@ class Dialogue:
     @property
     def waiting_octets(self) -> int:
         """How much was fed and not yet used."""
-        return len(self._buffer) - self._at
+        return len(self._inlet)
 
     def feed(self, octets: bytes) -> None:
         """The client sent these."""
         if self._open:
-            self._buffer = self._buffer[self._at :] + octets if self._at < len(self._buffer) else octets
-            self._at = 0
+            self._inlet.feed(octets)
 
     def next(self) -> Event | None:
         """The next event; None when more octets, or an answer, must come first."""
@@ -141,7 +137,7 @@ class Dialogue:
                 self._events.append(_GO_AHEAD)
         elif isinstance(question, AskTls):
             self._read = self._read_injected
-            if not self.waiting_octets:
+            if not len(self._inlet):
                 self._say(220, "2.0.0", "ready for TLS")
                 self._events.append(_HANDSHAKE)
 
@@ -170,7 +166,7 @@ class Dialogue:
         self._secure = True
         self._helo = ""
         self._errors = 0
-        self._buffer, self._at = b"", 0
+        self._inlet.clear()
 
     def hang_up(self, code: int, enhanced: str, text: str) -> None:
         """The server ends the session, at any moment (RFC 5321 §3.8)."""
@@ -181,16 +177,10 @@ class Dialogue:
     # ── commands ──────────────────────────────────────────────────────────────────────────────────
 
     def _read_command(self) -> bool:
-        end = self._buffer.find(b"\n", self._at)
-        if end < 0:
-            if self._skipping or self.waiting_octets > LINE_LIMIT:
-                self._skipping = True
-                self._buffer, self._at = b"", 0
+        line = self._inlet.line()
+        if line is None:
             return False
-        line = self._buffer[self._at : end + 1]
-        self._at = end + 1
-        if self._skipping or len(line) > LINE_LIMIT:
-            self._skipping = False
+        if not line:
             self._wrong(500, "5.5.2", "line too long")
         elif line[-2:] != b"\r\n" or _CONTROLS.search(line, 0, len(line) - 2):
             self._wrong(500, "5.5.2", "a command is one line without control characters, ended by CRLF")
@@ -334,7 +324,7 @@ class Dialogue:
     # ── the body ──────────────────────────────────────────────────────────────────────────────────
 
     def _read_data(self) -> bool:
-        octets = self._take(self.waiting_octets)
+        octets = self._inlet.take()
         if not octets:
             return False
         body = self._mail.body
@@ -342,12 +332,12 @@ class Dialogue:
         kept, used = body.take(octets)
         self._give_out(kept, body.sieve)
         if used >= 0:
-            self._buffer, self._at = octets, used
+            self._inlet.put_back(octets, used)
             self._complete(body.sieve)
         return True
 
     def _read_chunk(self) -> bool:
-        octets = self._take(min(self._chunk_left, self.waiting_octets))
+        octets = self._inlet.take(self._chunk_left)
         if self._chunk_left and not octets:
             return False
         self._chunk_left -= len(octets)
@@ -401,19 +391,9 @@ class Dialogue:
 
     # ── helps ─────────────────────────────────────────────────────────────────────────────────────
 
-    def _take(self, count: int) -> bytes:
-        """The next octets of the buffer."""
-        end = self._at + count
-        if self._at == 0 and end == len(self._buffer):
-            octets, self._buffer = self._buffer, b""
-            return octets
-        octets = self._buffer[self._at : end]
-        self._at = end
-        return octets
-
     def _read_injected(self) -> bool:
         """Commands were put in before the handshake (CVE-2011-0411): none of them is carried out."""
-        if not self.waiting_octets:
+        if not len(self._inlet):
             return False
         self.hang_up(554, "5.5.1", "octets between STARTTLS and the handshake; closing")
         return True
@@ -446,7 +426,7 @@ class Dialogue:
     def _end(self) -> None:
         self._events.append(_CLOSE)
         self._open = False
-        self._buffer, self._at = b"", 0
+        self._inlet.clear()
 
 
 def _bare(argument: str) -> None:
