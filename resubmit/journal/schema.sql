@@ -66,6 +66,7 @@ create table recipient (
     failures integer not null default 0,                       -- attempts in a row without a 250
     derived_from integer,             -- a group's member: the group's n
     again_of integer,                 -- sent anew beside this n (redirect, --include-delivered)
+    notice text check (notice in ('failed', 'relayed')),       -- the DSN its sender is owed
     primary key (message, n),
     check ((state = 'held') = (below is not null)),
     check (state <> 'sending' or due_at is null),
@@ -76,6 +77,7 @@ create index recipient_due on recipient (route, lane, due_at) where due_at is no
 create index recipient_trouble on recipient (destination, state, deadline)
     where state in ('retrying', 'in_doubt', 'pending', 'deferred', 'expired');
 create index recipient_accepted on recipient (destination, since) where state = 'accepted';
+create index recipient_notice on recipient (message) where notice is not null;
 create index recipient_held on recipient (destination) where state = 'held';
 
 -- ── attempts ────────────────────────────────────────────────────────────────────────────────────────
@@ -99,6 +101,7 @@ create table offer (
     unique (message, id)
 ) strict;
 create index offer_open on offer (id) where ended_at is null;
+create index offer_by_end on offer (ended_at) where ended_at is not null;
 create index offer_by_next_key on offer (day, next_key) where next_key is not null;
 
 -- What one recipient got from an offer. This row is the move to `sending`: no history row for that.
@@ -196,6 +199,8 @@ create index evidence_of on evidence (message, n) where message is not null;
 create index evidence_unowned on evidence (day, key) where message is null;
 create index evidence_waiting on evidence (tries, id) where message is null;
 create index evidence_by_reading on evidence (read_at);
+create index evidence_fault on evidence (read_at) where scope in ('route', 'destination');
+create index evidence_delivered on evidence (read_at) where status = 'delivered';
 
 -- Ambiguous evidence: the candidates it moved (design rule 8).
 create table evidence_link (

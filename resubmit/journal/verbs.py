@@ -50,6 +50,8 @@ class Arrival:
     protocol: str
     body: Body
     recipients: tuple[ArrivingRecipient, ...]
+    tells: tuple[RecipientKey, ...] = ()
+    """the recipients whose owed notice this message is: no longer owed once it is journaled"""
 
 
 # ── handoff ───────────────────────────────────────────────────────────────────────────────────────
@@ -156,6 +158,8 @@ class Outcome:
     holder: Holder | None = None
     due_at: Ms | None = None
     deadline: Ms | None = None
+    notice: str = ""
+    """the DSN the sender is owed if the event moves it (`failed`, `relayed`), "" for none"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +201,8 @@ class Move:
     holder: Holder | None = None
     due_at: Ms | None = None
     deadline: Ms | None = None
+    notice: str = ""
+    """as in Outcome"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +214,21 @@ class Moved:
     from_: State
     to: State
     conflict: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OwedNotice:
+    """A DSN that a sender is owed: `kind` failed or relayed, with the last reply that recipient got."""
+
+    key: RecipientKey
+    kind: str
+    address: str
+    parameters: tuple[str, ...]
+    code: int | None
+    enhanced: str
+    reply: str
+    remote: str
+    no: int
 
 
 # ── evidence ──────────────────────────────────────────────────────────────────────────────────────
@@ -451,6 +472,8 @@ class JobAsk:
     gate: str
     recipients: tuple[RecipientKey, ...]
     state: str = "waiting"
+    takes_over: bool = False
+    """recipients that wait in another job come over to this one"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,206 @@
+"""Evidence into the journal: the row, whose it is, what it moves, and how far its source was read.
+
+Promises: a statement is stored once (source and digest), whatever file it stood in and however often it
+comes; its row, its moves, their history and the cursor are one commit; a binding stays.
+Source: design, section 3 rules 2, 3, 6 and 8.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from resubmit.journal import mail, moves
+from resubmit.journal.codec import clean, day_of
+from resubmit.journal.connection import sqlite3
+from resubmit.journal.verbs import ArrivingRecipient, Cursor, EvidenceRow, Filed, Move, Moved, Observed, Stale
+from resubmit.model.evidence import Holder
+from resubmit.model.moment import Ms
+from resubmit.model.recipient import RecipientKey
+
+COLUMNS = """source, digest, status, recipient, original_recipient, group_address, observed_at, received_at,
+    key, message_id, network_message_id, envelope_id, queue_id, sender, subject, size, code, enhanced, text,
+    remote, cause, scope, mend, file, place, raw, read_at"""
+"""The columns of an EvidenceRow, in its order."""
+
+_KNOWN = """
+select id, message
+from evidence
+where source = ? and digest = ?
+"""
+
+_INSERT = f"""
+insert into evidence ({COLUMNS}, day, match, why, message, n, no)
+values ({", ".join("?" * 33)})
+"""  # noqa: S608
+
+_REFILE = """
+update evidence
+set match = ?, why = ?, message = ?, n = ?, no = ?, tries = tries + 1
+where id = ? and message is null
+"""
+
+_ATTEMPT_OF = """
+select attempt
+from recipient
+where message = ? and n = ?
+"""
+
+_BIND = """
+insert into binding (offer, network_message_id, day)
+select offer, ?, ?
+from attempt
+where message = ? and n = ? and no = ?
+on conflict do nothing
+"""
+
+_LINK = """
+insert into evidence_link (message, n, evidence)
+values (?, ?, ?)
+on conflict do nothing
+"""
+
+_CURSOR = """
+insert into cursor (source, name, position, at)
+values (?, ?, ?, ?)
+on conflict (source, name) do update
+set position = excluded.position, at = excluded.at
+"""
+
+_UNREADABLE = """
+insert into unreadable (file, place, reason, at)
+values (?, ?, ?, ?)
+on conflict (file, place) do update
+set reason = excluded.reason, at = excluded.at
+"""
+
+
+def observe(
+    connection: sqlite3.Connection, observed: list[Observed], cursor: Cursor | None, at: Ms
+) -> list[Filed]:
+    """Store evidence and carry out what it does; one answer each, in order.
+
+    `known`: it is there already. `stale`: an attempt has begun or a recipient was made since it was decided,
+    nothing of it is stored: decide again. `at`: when it was read, for the history.
+    """
+    answers = [_file(connection, one) for one in observed]
+    if cursor is not None:
+        connection.execute(_CURSOR, (cursor.source, cursor.name, cursor.position, at))
+    return answers
+
+
+def _file(connection: sqlite3.Connection, observed: Observed) -> Filed:
+    row = observed.row
+    evidence = observed.refile
+    if evidence is None:
+        found = connection.execute(_KNOWN, (row.source, row.digest)).fetchone()
+        if found is not None:
+            if found[1] is not None or observed.owner is None:
+                return Filed("known", found[0])
+            evidence = found[0]  # it lay there without an owner, and has one now
+    if _is_stale(connection, observed):
+        return Filed("stale", None)
+    owner, no = observed.owner, observed.no
+    if observed.member is not None and owner is not None:
+        made = _derive(connection, observed, owner)
+        if made is None:
+            return Filed("stale", None)
+        observed = replace(observed, moves=tuple(_for(move, made) for move in observed.moves))
+        owner = RecipientKey(owner.message, made)
+    whose = (None, None, None) if owner is None else (owner.message, owner.n, no)
+    if evidence is None:
+        evidence = connection.execute(
+            _INSERT, (*values(row), day_of(_when(row)), observed.match, clean(observed.why), *whose)
+        ).lastrowid
+    elif not connection.execute(_REFILE, (observed.match, clean(observed.why), *whose, evidence)).rowcount:
+        return Filed("known", evidence)
+    assert evidence is not None
+    if observed.binds and owner is not None and no is not None and row.network_message_id:
+        when = (row.network_message_id, day_of(_when(row)))
+        connection.execute(_BIND, (*when, owner.message, owner.n, no))
+    return Filed("new", evidence, _carry_out(connection, observed, owner, evidence))
+
+
+def _is_stale(connection: sqlite3.Connection, observed: Observed) -> bool:
+    """Whether a recipient it speaks of is not there, or has begun another attempt since."""
+    keys: list[tuple[RecipientKey, int | None]] = []
+    if observed.owner is not None:
+        keys.append((observed.owner, None))
+    keys += [(RecipientKey(move.message, move.n), move.attempt) for move in observed.moves]
+    for key, expected in keys:
+        found = connection.execute(_ATTEMPT_OF, (key.message, key.n)).fetchone()
+        if found is None or (expected is not None and found[0] != expected):
+            return True
+    return False
+
+
+def _for(move: Move, n: int) -> Move:
+    return replace(move, n=n, attempt=None)
+
+
+def _derive(connection: sqlite3.Connection, observed: Observed, group: RecipientKey) -> int | None:
+    member = observed.member
+    assert member is not None
+    at = observed.row.read_at
+    derived = ArrivingRecipient(
+        address=member.address,
+        parameters=(),
+        destination=member.destination,
+        route=member.route,
+        due_at=None,
+        holder=Holder.FAR,
+        derived_from=group.n,
+    )
+    return mail.derive(connection, group, observed.no, derived, at)
+
+
+def _carry_out(
+    connection: sqlite3.Connection, observed: Observed, owner: RecipientKey | None, evidence: int
+) -> tuple[Moved, ...]:
+    done: list[Moved] = []
+    for move in observed.moves:
+        if owner is None and not connection.execute(_LINK, (move.message, move.n, evidence)).rowcount:
+            continue  # an ambiguous row that is looked at again: this candidate has heard it
+        moved = moves.apply(connection, move, evidence=evidence)
+        if not isinstance(moved, Stale):
+            done.append(moved)
+    return tuple(done)
+
+
+def _when(row: EvidenceRow) -> Ms:
+    if row.received_at is not None:
+        return row.received_at
+    return row.observed_at if row.observed_at is not None else row.read_at
+
+
+def values(row: EvidenceRow) -> tuple[object, ...]:
+    """The row's columns, in the order of COLUMNS, as SQLite takes them."""
+    texts = (clean(row.message_id), clean(row.network_message_id), clean(row.envelope_id))
+    more = (clean(row.queue_id), clean(row.sender), clean(row.subject), row.size, row.code)
+    return (
+        row.source,
+        row.digest,
+        row.status,
+        clean(row.recipient),
+        clean(row.original_recipient),
+        clean(row.group),
+        row.observed_at,
+        row.received_at,
+        clean(row.key),
+        *texts,
+        *more,
+        clean(row.enhanced),
+        clean(row.text),
+        clean(row.remote),
+        row.cause,
+        row.scope,
+        row.mend,
+        clean(row.file),
+        clean(row.place),
+        clean(row.raw),
+        row.read_at,
+    )
+
+
+def unreadable(connection: sqlite3.Connection, file: str, place: str, reason: str, at: Ms) -> None:
+    """What a source could not read is kept, once a place, with the newest reason."""
+    connection.execute(_UNREADABLE, (clean(file), clean(place), clean(reason), at))

@@ -1,0 +1,186 @@
+"""What the journal answers: the reading verbs, each in a snapshot of its own. Values are in verbs.py."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+
+from resubmit.journal import due, gates, incidents, lookups, mail, notices, standings
+from resubmit.journal.bodies import FileSpool
+from resubmit.journal.opened import Opened
+from resubmit.journal.verbs import (
+    Candidate,
+    Coverage,
+    DueMessage,
+    Fault,
+    GateRow,
+    IncidentRow,
+    JobItem,
+    JobRow,
+    LookRow,
+    Lookup,
+    OwedNotice,
+    Standing,
+    UnmatchedEvidence,
+)
+from resubmit.model.message import Body
+from resubmit.model.moment import Ms
+from resubmit.model.recipient import RecipientKey, State
+
+_CURSOR = "select position from cursor where source = ? and name = ?"
+
+
+class Reads(Opened):
+    """The reading verbs."""
+
+    # ── mail ────────────────────────────────────────────────────────────────────────────────────────
+
+    def new_spool(self) -> FileSpool:
+        """Where one message's bytes go while they arrive."""
+        return self._bodies.new_spool()
+
+    async def body(self, message: int) -> Body:
+        """The message's bytes, or the name of their file. Raises JournalError when they are gone."""
+        return await self._read(lambda connection: mail.body(connection, message))
+
+    async def read_body(self, body: Body, message: int | None = None) -> AsyncIterator[bytes]:
+        """The bytes in chunks of 64 KiB, from the octets, the file, or (neither given) the message's row."""
+        if body.octets is None and body.file is None and message is not None:
+            body = await self.body(message)
+        async for chunk in self._bodies.read(body):
+            yield chunk
+
+    async def header(self, message: int) -> bytes:
+        """The message's header block, at most 64 KiB; b"" when its body is gone."""
+        return await self._read(lambda connection: mail.header(connection, message, self._bodies.folder))
+
+    async def message(self, message: int) -> DueMessage | None:
+        """A message without its recipients and bytes, None when there is none."""
+        return await self._read(lambda connection: mail.message(connection, message))
+
+    async def recipients_of(self, message: int) -> list[tuple[int, str]]:
+        """Number and address of each recipient of a message, derived ones too."""
+        return await self._read(lambda connection: mail.recipients_of(connection, message))
+
+    async def notices_owed(self, limit: int = 50) -> list[OwedNotice]:
+        """Up to `limit` notices that senders are owed, by message."""
+        return await self._read(lambda connection: notices.owed(connection, limit))
+
+    # ── what is due ─────────────────────────────────────────────────────────────────────────────────
+
+    async def due(self, route: str, now: Ms, limit: int) -> list[DueMessage]:
+        """Up to `limit` offers that are due on a route, new mail and retries first."""
+        return await self._read(lambda connection: due.due(connection, route, now, limit))
+
+    async def next_due(self, route: str) -> Ms | None:
+        """When the next attempt on a route is due, None when none waits."""
+        return await self._read(lambda connection: due.next_due(connection, route))
+
+    async def routes_with_work(self) -> list[str]:
+        """The routes on which attempts wait."""
+        return await self._read(due.routes_with_work)
+
+    async def timers(self, now: Ms, limit: int = 500) -> list[Standing]:
+        """Recipients in doubt, and those held by us past their deadline."""
+        return await self._read(lambda connection: standings.timers(connection, now, limit))
+
+    # ── evidence ────────────────────────────────────────────────────────────────────────────────────
+
+    async def candidates(self, wanted: list[Lookup]) -> list[list[Candidate]]:
+        """For each lookup the messages it may be about."""
+        return await self._read(lambda connection: lookups.candidates(connection, wanted))
+
+    async def unmatched(
+        self, after: int = 0, limit: int = 500, tries_below: int | None = None
+    ) -> list[UnmatchedEvidence]:
+        """Stored evidence without an owner, by id from `after` on."""
+        return await self._read(lambda connection: lookups.unmatched(connection, after, limit, tries_below))
+
+    async def unowned(self, key: str, recipient: str) -> list[UnmatchedEvidence]:
+        """Stored evidence without an owner of one Message-ID key and recipient (design rule 8)."""
+        return await self._read(lambda connection: lookups.unowned(connection, key, recipient))
+
+    async def is_known(self, source: str, digests: list[bytes]) -> set[bytes]:
+        """Those of a source's digests that are stored."""
+        return await self._read(lambda connection: lookups.is_known(connection, source, digests))
+
+    async def coverage(self, since: Ms) -> list[Coverage]:
+        """What sources answered for, as far as it reaches beyond `since`."""
+        return await self._read(lambda connection: gates.coverage(connection, since))
+
+    async def cursor(self, source: str, name: str) -> str | None:
+        """How far a source was read, None when it never was."""
+
+        found = await self._read(lambda connection: connection.execute(_CURSOR, (source, name)).fetchone())
+        return None if found is None else str(found[0])
+
+    # ── recovery ────────────────────────────────────────────────────────────────────────────────────
+
+    async def gates(self) -> list[GateRow]:
+        """Every gate that ever turned."""
+        return await self._read(gates.gates)
+
+    async def gate(self, name: str) -> GateRow | None:
+        """A gate, None while it never turned: then it is open, at version 0."""
+        return await self._read(lambda connection: gates.gate(connection, name))
+
+    async def looks(self, target: str, since: Ms, limit: int = 40) -> list[LookRow]:
+        """Looks at a gate's target, newest first."""
+        return await self._read(lambda connection: gates.looks(connection, target, since, limit))
+
+    async def faults(
+        self, destination: str | None, route: str | None, since: Ms, limit: int = 500
+    ) -> list[Fault]:
+        """What speaks for and against a destination or a route since then, newest first."""
+        return await self._read(
+            lambda connection: standings.faults(connection, destination, route, since, limit)
+        )
+
+    async def standings(
+        self,
+        destination: str = "",
+        *,
+        incident: int | None = None,
+        states: Iterable[State] | None = None,
+        since: Ms | None = None,
+        until: Ms | None = None,
+        limit: int = 10_000,
+    ) -> list[Standing]:
+        """Recipients of a destination, or all an incident caught, in these states (None: those of trouble;
+        of an incident any). since/until bound accepted ones by when they became so."""
+        wanted = None if states is None else list(states)
+        return await self._read(
+            lambda connection: standings.of_destination(
+                connection,
+                destination,
+                incident=incident,
+                states=wanted,
+                since=since,
+                until=until,
+                limit=limit,
+            )
+        )
+
+    async def standing(self, keys: list[RecipientKey]) -> list[Standing]:
+        """Where these recipients stand; those that are gone are left out."""
+        return await self._read(lambda connection: standings.of_keys(connection, keys))
+
+    async def incidents(self, open_only: bool = True) -> list[IncidentRow]:
+        """Incidents, oldest first."""
+        return await self._read(lambda connection: incidents.incidents(connection, open_only))
+
+    async def incident_counts(self, incident: int) -> dict[str, int]:
+        """Recipients: stuck (all it caught), recovered, failed, unproven, unknown, duplicates."""
+        return await self._read(lambda connection: incidents.incident_counts(connection, incident))
+
+    async def jobs(self, states: Iterable[str] = ()) -> list[JobRow]:
+        """Jobs in these states (none named: all), oldest first."""
+        wanted = list(states)
+        return await self._read(lambda connection: incidents.jobs(connection, wanted))
+
+    async def job(self, job: int) -> JobRow | None:
+        """One job, None when there is none."""
+        return await self._read(lambda connection: incidents.job(connection, job))
+
+    async def job_items(self, job: int, state: str | None = None, limit: int | None = None) -> list[JobItem]:
+        """A job's recipients, the nearest deadline first."""
+        return await self._read(lambda connection: incidents.job_items(connection, job, state, limit))

@@ -1,0 +1,295 @@
+"""Recipients and faults as recovery weighs them. Read only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from resubmit.journal.codec import maybe
+from resubmit.journal.connection import sqlite3
+from resubmit.journal.verbs import Fault, Standing
+from resubmit.model.evidence import Cause, Holder, Mend, Scope, Status
+from resubmit.model.moment import MINUTE, Ms
+from resubmit.model.recipient import Event, RecipientKey, State
+
+_COLUMNS = """
+select r.message, r.n, r.destination, r.route, r.address, r.state, r.since, r.cause, r.scope, r.mend,
+    r.holder, r.deadline, r.attempt,
+    (select count(*) from attempt b where b.message = r.message and b.n = r.n and b.accepted = 1),
+    case when a.accepted = 1 then a.ended_at end, o.dot_at, m.body_kept, r.job,
+    (select max(q.incident) from incident_recipient q join incident i on i.id = q.incident
+     where q.message = r.message and q.n = r.n and i.state <> 'closed')
+"""
+
+_JOINED = """
+join message m on m.id = r.message
+left join attempt a on a.message = r.message and a.n = r.n and a.no = r.attempt
+left join offer o on o.id = a.offer
+"""
+
+_ONE = f"{_COLUMNS} from recipient r {_JOINED} where r.message = ? and r.n = ?"
+
+_OF_INCIDENT = f"""
+{_COLUMNS}
+from incident_recipient p
+join recipient r on r.message = p.message and r.n = p.n
+{_JOINED}
+where p.incident = ? and (? = '' or r.destination = ?)
+order by r.message, r.n
+"""
+
+_TROUBLE = f"""
+{_COLUMNS}
+from recipient r
+{_JOINED}
+where r.destination = ?
+    and r.state in ('retrying', 'in_doubt', 'pending', 'deferred', 'expired')
+    and r.state = ?
+order by r.deadline is null, r.deadline
+limit ?
+"""
+
+_ACCEPTED = f"""
+{_COLUMNS}
+from recipient r
+{_JOINED}
+where r.destination = ? and r.state = 'accepted' and r.since between ? and ?
+order by r.since
+limit ?
+"""
+
+_HELD = f"""
+{_COLUMNS}
+from recipient r
+{_JOINED}
+where r.destination = ? and r.state = 'held'
+limit ?
+"""
+
+_DUE = f"""
+{_COLUMNS}
+from recipient r
+{_JOINED}
+where r.due_at is not null and r.destination = ? and r.state = ?
+limit ?
+"""
+
+_ANY = f"""
+{_COLUMNS}
+from recipient r
+{_JOINED}
+where r.destination = ? and r.state = ?
+limit ?
+"""
+
+_DOUBTS = f"""
+{_COLUMNS}
+from recipient r
+{_JOINED}
+where r.state in ('retrying', 'in_doubt', 'pending', 'deferred', 'expired') and r.state = 'in_doubt'
+order by r.since
+limit ?
+"""
+
+_OVER_AGE = f"""
+{_COLUMNS}
+from recipient r
+{_JOINED}
+where r.due_at is not null and r.state in ('journaled', 'retrying') and r.holder = 'us' and r.deadline <= ?
+limit ?
+"""
+
+_TROUBLE_STATES = (State.RETRYING, State.IN_DOUBT, State.PENDING, State.DEFERRED, State.EXPIRED)
+
+_EVER: Ms = (1 << 63) - 1
+
+
+def of_keys(connection: sqlite3.Connection, keys: list[RecipientKey]) -> list[Standing]:
+    """Where these recipients stand, in the order asked; those that are gone are left out."""
+    found = (connection.execute(_ONE, (key.message, key.n)).fetchone() for key in keys)
+    return [_standing(row) for row in found if row is not None]
+
+
+def of_destination(
+    connection: sqlite3.Connection,
+    destination: str,
+    *,
+    incident: int | None,
+    states: Iterable[State] | None,
+    since: Ms | None,
+    until: Ms | None,
+    limit: int,
+) -> list[Standing]:
+    """Recipients of a destination (of an incident: all it caught, "" for any destination) in these states.
+
+    states None: the five of trouble (with `incident`: any). since/until: on when an accepted one became so.
+    """
+    if incident is not None:
+        rows = connection.execute(_OF_INCIDENT, (incident, destination, destination)).fetchall()
+        wanted = None if states is None else set(states)
+        found = [_standing(row) for row in rows]
+        return [one for one in found if wanted is None or one.state in wanted][:limit]
+    answers: list[Standing] = []
+    for state in _TROUBLE_STATES if states is None else states:
+        left = limit - len(answers)
+        if left <= 0:
+            break
+        if state in _TROUBLE_STATES:
+            rows = connection.execute(_TROUBLE, (destination, state, left)).fetchall()
+        elif state is State.ACCEPTED:
+            window = (since if since is not None else 0, until if until is not None else _EVER)
+            rows = connection.execute(_ACCEPTED, (destination, *window, left)).fetchall()
+        elif state is State.HELD:
+            rows = connection.execute(_HELD, (destination, left)).fetchall()
+        else:
+            query = _DUE if state is State.JOURNALED else _ANY
+            rows = connection.execute(query, (destination, state, left)).fetchall()
+        answers += (_standing(row) for row in rows)
+    return answers
+
+
+def timers(connection: sqlite3.Connection, now: Ms, limit: int) -> list[Standing]:
+    """Those whom time moves: in doubt, or held by us past their deadline."""
+    rows = connection.execute(_DOUBTS, (limit,)).fetchall()
+    rows += connection.execute(_OVER_AGE, (now, limit)).fetchall()
+    return [_standing(row) for row in rows[:limit]]
+
+
+def _standing(row: tuple[object, ...]) -> Standing:
+    message, n, destination, route, address, state, since, cause, scope, mend, holder, *rest = row
+    deadline, attempt, accepted_attempts, accepted_at, dot_at, body_kept, job, incident = rest
+    return Standing(
+        key=RecipientKey(message, n),  # type: ignore[arg-type]
+        destination=destination,  # type: ignore[arg-type]
+        route=route,  # type: ignore[arg-type]
+        address=address,  # type: ignore[arg-type]
+        state=State(str(state)),
+        since=since,  # type: ignore[arg-type]
+        cause=maybe(Cause, cause),  # type: ignore[arg-type]
+        scope=maybe(Scope, scope),  # type: ignore[arg-type]
+        mend=maybe(Mend, mend),  # type: ignore[arg-type]
+        holder=Holder(str(holder)),
+        deadline=deadline,  # type: ignore[arg-type]
+        attempt=attempt,  # type: ignore[arg-type]
+        accepted_attempts=accepted_attempts,  # type: ignore[arg-type]
+        accepted_at=accepted_at,  # type: ignore[arg-type]
+        dot_at=dot_at,  # type: ignore[arg-type]
+        body_kept=bool(body_kept),
+        job=job,  # type: ignore[arg-type]
+        incident=incident,  # type: ignore[arg-type]
+    )
+
+
+# ── faults ──────────────────────────────────────────────────────────────────────────────────────────
+
+_EVIDENCE = """
+select e.id, coalesce(e.observed_at, e.read_at), e.read_at, e.status, e.cause, e.scope, e.text,
+    case when a.accepted = 1 then a.ended_at end, e.remote, lower(r.address), r.destination, r.route
+from evidence e
+join recipient r on r.message = e.message and r.n = e.n
+left join attempt a on a.message = e.message and a.n = e.n and a.no = e.no
+"""
+
+_FAULTS_SEEN = f"""
+{_EVIDENCE}
+where e.scope in ('route', 'destination') and e.read_at >= ? and e.message is not null
+order by e.read_at desc
+limit ?
+"""
+
+_DELIVERIES = f"""
+{_EVIDENCE}
+where e.status = 'delivered' and e.read_at >= ? and e.message is not null
+order by e.read_at desc
+limit ?
+"""
+
+_ATTEMPT = """
+select -o.id, a.ended_at, a.ended_at, a.event, a.cause, a.scope, a.reply,
+    case when a.accepted = 1 then a.ended_at end, o.remote, lower(r.address), r.destination, o.route
+from attempt a
+join offer o on o.id = a.offer
+join recipient r on r.message = a.message and r.n = a.n
+"""
+
+_FAULTS_MET = f"""
+{_ATTEMPT}
+where a.scope in ('route', 'destination') and a.ended_at >= ?
+order by a.ended_at desc
+limit ?
+"""
+
+_TAKEN = """
+select -o.id, o.ended_at, o.ended_at, a.event, null, null, a.reply, a.ended_at, o.remote, lower(r.address),
+    r.destination, o.route
+from offer o
+join attempt a on a.message = o.message and a.offer = o.id
+join recipient r on r.message = a.message and r.n = a.n
+where o.ended_at is not null and o.ended_at >= ? and a.accepted = 1
+order by o.ended_at desc
+limit ?
+"""
+
+_STATUS_OF = {
+    Event.REPLY_ACCEPTED: Status.NONE,
+    Event.REPLY_FINAL: Status.DELIVERED,
+    Event.REPLY_DEFERRED: Status.DEFERRED,
+    Event.REPLY_REFUSED: Status.FAILED,
+    Event.REPLY_REFUSED_MENDABLE: Status.EXPIRED,
+}
+
+_SKEW: Ms = 10 * MINUTE  # evidence may carry a stamp of a clock that runs ahead of ours
+
+_SCAN = 5000
+
+
+def faults(
+    connection: sqlite3.Connection, destination: str | None, route: str | None, since: Ms, limit: int
+) -> list[Fault]:
+    """What speaks for and against a destination or a route since then, newest first.
+
+    Owned evidence of scope destination or route, deliveries, and what our own attempts met: their refusals
+    of such a scope, and their 250s (status `none`, or `delivered` on a final route; scope None). An attempt's
+    `evidence` is its offer's id, negative.
+    """
+    queries = [_FAULTS_SEEN, _DELIVERIES] if destination is not None else []
+    queries += [_FAULTS_MET, _TAKEN]
+    rows: list[tuple[object, ...]] = []
+    for query in queries:
+        kept = 0
+        from_ = since - _SKEW if query in (_FAULTS_SEEN, _DELIVERIES) else since
+        for row in connection.execute(query, (from_, _SCAN)):
+            if (destination is not None and row[10] != destination) or (
+                route is not None and row[11] != route
+            ):
+                continue
+            if row[1] < since:
+                continue
+            rows.append(row)
+            kept += 1
+            if kept >= limit:
+                break
+    deferred = {
+        str(row[9])
+        for row in rows
+        if row[5] == Scope.DESTINATION and row[3] not in (Status.DELIVERED, Event.REPLY_FINAL)
+    }
+    found = [_fault(row, str(row[9]) in deferred) for row in rows]
+    return sorted(found, key=lambda fault: (fault.at, fault.read_at), reverse=True)[:limit]
+
+
+def _fault(row: tuple[object, ...], was_deferred: bool) -> Fault:
+    identity, at, read_at, status, cause, scope, text, accepted_at, remote, *_ = row
+    if isinstance(identity, int) and identity < 0:
+        status = _STATUS_OF.get(Event(str(status)), Status.NONE)
+    return Fault(
+        evidence=identity,  # type: ignore[arg-type]
+        at=at,  # type: ignore[arg-type]
+        read_at=read_at,  # type: ignore[arg-type]
+        status=str(status),
+        cause=maybe(Cause, cause),  # type: ignore[arg-type]
+        scope=maybe(Scope, scope),  # type: ignore[arg-type]
+        text=str(text),
+        attempt_accepted_at=accepted_at,  # type: ignore[arg-type]
+        remote=str(remote),
+        was_deferred=was_deferred,
+    )
