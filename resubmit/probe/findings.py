@@ -101,6 +101,18 @@ _BY_VERIFY_CODE = {
 """OpenSSL's X509_V_ERR_* where our own reading found no reason; any other is an issuer not trusted."""
 
 
+_REFUSALS = {
+    "self_signed",
+    "untrusted_issuer",
+    "chain_incomplete",
+    "issuer_not_ca",
+    "wrong_usage",
+    "weak_key",
+    "weak_signature",
+}
+"""What OpenSSL refuses a chain for; dates it is told to leave to us."""
+
+
 def judge(seen: Seen, roots: Roots, *, gate_closed: bool = False) -> Verdict:
     """The whole look's verdict. `gate_closed`: a certificate with less than a day left is no healthy one."""
     endpoint = seen.endpoint
@@ -183,7 +195,7 @@ def _certificates(
         return [_finding("name_mismatch", _at_level(Severity.FAULT, endpoint.level), "host", text, seen)]
     flaws = chain.flaws(sent, roots, seen.at, accepted=handshake.verified)
     found = [_of_flaw(flaw, seen, roots, gate_closed) for flaw in flaws]
-    if handshake.verify_code is not None and not any(f.severity is Severity.FAULT for f in found):
+    if handshake.verify_code is not None and not any(f.code in _REFUSALS for f in flaws):
         code = _BY_VERIFY_CODE.get(handshake.verify_code, "untrusted_issuer")
         text = (
             f"the chain does not verify: {clean(handshake.verify_message)} (OpenSSL {handshake.verify_code})"

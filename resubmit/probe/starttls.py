@@ -63,8 +63,8 @@ async def look(
 ) -> Seen:
     """Everything seen at every address of the endpoint within `timeout` ms.
 
-    `context` is one of wire.client_context. UsageError only for an EHLO name or recipient of our own that
-    can't be put into a command.
+    `context` is one of wire.client_context. ehlo_name: "" for our address literal. UsageError only for an
+    EHLO name or recipient of our own that can't be put into a command.
     """
     for what, value in (("EHLO name", ehlo_name), ("probe recipient", endpoint.recipient)):
         if any(c in value for c in "\r\n\0<> "):
@@ -183,6 +183,7 @@ class _Look:
         loop = asyncio.get_running_loop()
         _, self.wire = await loop.create_connection(Wire, host=self.address, port=self.endpoint.port)
         self.connected = True
+        self.ehlo_name = self.ehlo_name or self.wire.literal()
         self.replies = Replies(self.wire)
         if (await self._read(Step.GREETING)).code != 220:
             return await self._part(self.wire)

@@ -104,6 +104,12 @@ class Wire(asyncio.Protocol):
         if self._transport and not self._transport.is_closing():
             self._transport.write(octets)
 
+    def literal(self) -> str:
+        """Our own address as an EHLO name (RFC 5321 §4.1.3)."""
+        place = self._transport.get_extra_info("sockname") if self._transport else None
+        address = str(place[0]).partition("%")[0] if place else "127.0.0.1"
+        return f"[IPv6:{address}]" if ":" in address else f"[{address}]"
+
     async def close(self) -> None:
         """The connection is gone; what the far side won't take is thrown away."""
         if self._transport is None:

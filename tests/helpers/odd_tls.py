@@ -105,20 +105,21 @@ async def serving(handler: Handler, *, host: str = "127.0.0.1", port: int = 0) -
         tasks.add(task)
         try:
             await handler(reader, writer)
+            writer.close()
         except (OSError, asyncio.CancelledError):
-            pass
+            writer.transport.abort()
         finally:
             tasks.discard(task)
-            writer.transport.abort()
 
     server = await asyncio.start_server(met, host, port)
     try:
         yield int(server.sockets[0].getsockname()[1])
     finally:
         server.close()
-        for task in list(tasks):
+        left = list(tasks)
+        for task in left:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*left, return_exceptions=True)
         await asyncio.sleep(0)
 
 
