@@ -28,7 +28,9 @@ log = structlog.get_logger()
 class Accept:
     """Takes complete messages from any intake. `give_up_after`: how long we try what we hold (ms)."""
 
-    def __init__(self, journal: Journal, clock: Clock, table: Table, *, give_up_after: Ms, key: bytes) -> None:
+    def __init__(
+        self, journal: Journal, clock: Clock, table: Table, *, give_up_after: Ms, key: bytes
+    ) -> None:
         self._journal = journal
         self._clock = clock
         self._table = table

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import structlog
 
@@ -17,6 +18,7 @@ from resubmit import logbook
 from resubmit.clock import Clock
 from resubmit.flow.accept import Accept
 from resubmit.flow.deliver import Deliver
+from resubmit.flow.obey import Obey
 from resubmit.flow.observe import Observe
 from resubmit.flow.recover import Recover
 from resubmit.flow.tidy import Tidy
@@ -44,6 +46,7 @@ class Parts:
     watch: Watch
     recover: Recover
     tidy: Tidy
+    obey: Obey
     doors: list[Door] = field(default_factory=list)
 
 
@@ -59,13 +62,13 @@ class Service:
     """Runs the parts until `stop` is set or a loop fails. `ready` is true once mail is taken."""
 
     def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+        self.parts = parts
         self.ready = False
         self.stopping = asyncio.Event()
 
     async def run(self) -> bool:
         """Whether the service ended because it was asked to. Closes the journal in any case."""
-        parts = self._parts
+        parts = self.parts
         tasks: set[asyncio.Task[None]] = set()
         opened: list[Door] = []
         try:
@@ -79,14 +82,7 @@ class Service:
             self.ready = True
             await parts.observe.catch_up()
             await parts.recover.tick(parts.clock.now())
-            loops = {
-                "deliver": parts.deliver.run,
-                "observe": parts.observe.run,
-                "watch": parts.watch.run,
-                "recover": parts.recover.run,
-                "tidy": parts.tidy.run,
-            }
-            tasks |= {asyncio.create_task(run(), name=name) for name, run in loops.items()}
+            tasks |= self._loops()
             stop = asyncio.create_task(self.stopping.wait(), name="stop")
             done, _ = await asyncio.wait({*tasks, stop}, return_when=asyncio.FIRST_COMPLETED)
             stop.cancel()
@@ -100,8 +96,39 @@ class Service:
             await self._close(tasks, opened)
             log.info(logbook.SERVICE_STOPPED)
 
+    async def run_for(self, work: Callable[[], Awaitable[Any]]) -> Any:
+        """Run the loops without any way in until `work` is done: its result. For a command that finds no
+        service; what its job needs (looks, evidence, canary, steps) goes on meanwhile."""
+        parts = self.parts
+        tasks: set[asyncio.Task[None]] = set()
+        try:
+            await parts.journal.adopt_orphans(parts.clock.now())
+            await parts.observe.catch_up()
+            await parts.recover.tick(parts.clock.now())
+            tasks = self._loops()
+            asked = asyncio.ensure_future(work())
+            await asyncio.wait({*tasks, asked}, return_when=asyncio.FIRST_COMPLETED)
+            for task in tasks:
+                if task.done() and not asked.done():
+                    asked.cancel()
+                    task.result()
+            return await asked
+        finally:
+            await self._close(tasks, [])
+
+    def _loops(self) -> set[asyncio.Task[None]]:
+        parts = self.parts
+        loops = {
+            "deliver": parts.deliver.run,
+            "observe": parts.observe.run,
+            "watch": parts.watch.run,
+            "recover": parts.recover.run,
+            "tidy": parts.tidy.run,
+        }
+        return {asyncio.create_task(run(), name=name) for name, run in loops.items()}
+
     async def _close(self, tasks: set[asyncio.Task[None]], opened: list[Door]) -> None:
-        parts = self._parts
+        parts = self.parts
         await asyncio.gather(
             *(intake.stop(GRACE) for intake in parts.intakes),
             parts.deliver.stop(GRACE),

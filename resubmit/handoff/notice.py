@@ -36,7 +36,7 @@ FULL_UP_TO = 256 * 1024
 """Octets up to which RET=FULL gets the whole message back; above, its header."""
 
 _SILENT_INTAKES = frozenset({INTAKE, "alert", "probe"})
-_HEADER_UP_TO = 64 * 1024
+HEADER_UP_TO = 64 * 1024
 _LONGEST_LINE = 900  # below the 998 of RFC 5322 §2.1.1, with room for a field's name
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
@@ -206,8 +206,8 @@ def _original(octets: bytes, *, full: bool, utf8: bool) -> bytes:
 
 def _header(header: bytes) -> bytes:
     """A header block, whole lines of it up to a limit, with its last CRLF."""
-    if len(header) > _HEADER_UP_TO:
-        header = header[: header.rfind(b"\r\n", 0, _HEADER_UP_TO)]
+    if len(header) > HEADER_UP_TO:
+        header = header[: header.rfind(b"\r\n", 0, HEADER_UP_TO)]
     return header.removesuffix(b"\r\n") + b"\r\n"
 
 

@@ -38,7 +38,7 @@ _BETWEEN = re.compile(r"(\?=)\s+(?==\?)")
 # Control characters, line separators, and marks that turn the direction of what follows on a screen.
 _UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]+")
 _OUR_ID = re.compile(r"\bid\s+([0-9A-HJKMNP-TV-Z]{13}\.\d{1,5})(?![\w.])")
-_OUR_MAC = re.compile(r"\(resubmit\s+mac=([0-9a-f]{32})\)", re.IGNORECASE)
+_OUR_MAC = re.compile(r"\(resubmit\s+([0-9a-f]{32})\)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)

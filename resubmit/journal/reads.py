@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 
 from resubmit.journal import due, gates, incidents, lookups, mail, notices, standings
 from resubmit.journal.bodies import FileSpool
+from resubmit.journal.connection import sqlite3
 from resubmit.journal.opened import Opened
+from resubmit.journal.readers import replayable, selection
 from resubmit.journal.verbs import (
     Candidate,
     Coverage,
@@ -22,10 +24,12 @@ from resubmit.journal.verbs import (
     Standing,
     UnmatchedEvidence,
 )
+from resubmit.model.filter import Filter
 from resubmit.model.message import Body
 from resubmit.model.moment import Ms
 from resubmit.model.recipient import RecipientKey, State
 
+_ATTEMPT_TIMES = "select begun_at from offer order by id desc limit ?"
 _CURSOR = "select position from cursor where source = ? and name = ?"
 
 
@@ -184,3 +188,30 @@ class Reads(Opened):
     async def job_items(self, job: int, state: str | None = None, limit: int | None = None) -> list[JobItem]:
         """A job's recipients, the nearest deadline first."""
         return await self._read(lambda connection: incidents.job_items(connection, job, state, limit))
+
+    # ── what people mean ────────────────────────────────────────────────────────────────────────────
+
+    async def replayable(self, flt: Filter, options: Mapping[str, object], now: Ms) -> list[Standing]:
+        """The recipients a replay with this filter would take, the nearest deadline first."""
+
+        def work(connection: sqlite3.Connection) -> list[Standing]:
+            found = replayable.replayable(connection, flt, options, now)
+            return standings.of_keys(connection, [RecipientKey(*key) for key in found.keys])
+
+        return await self._read(work)
+
+    async def chosen(self, flt: Filter, now: Ms) -> list[RecipientKey]:
+        """The recipients a filter means."""
+
+        def work(connection: sqlite3.Connection) -> list[RecipientKey]:
+            which = selection.select(flt, now, recipients=True)
+            rows = connection.execute(f"select r.message, r.n {which.sql}", which.params)
+            return sorted(RecipientKey(message, n) for message, n in rows)
+
+        return await self._read(work)
+
+    async def attempt_times(self, limit: int = 1000) -> list[Ms]:
+        """When our newest offers began: what undated cultures of a trace are read against."""
+        return await self._read(
+            lambda connection: [at for (at,) in connection.execute(_ATTEMPT_TIMES, (limit,))]
+        )

@@ -1,0 +1,290 @@
+"""The only place that builds real things from a config and hands them to flow.
+
+`serve` runs the service until it is told to stop; `foreground` carries out one request of a changing
+command when no service runs. Both hold the journal's lock while they do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+
+import resubmit
+from resubmit import logbook
+from resubmit.clock import Clock, SystemClock
+from resubmit.config import Config
+from resubmit.errors import ResubmitError
+from resubmit.flow.accept import Accept
+from resubmit.flow.deliver import Deliver
+from resubmit.flow.obey import Obey
+from resubmit.flow.observe import Observe
+from resubmit.flow.recover import Recover
+from resubmit.flow.service import Door, Parts, Service
+from resubmit.flow.socket import RequestSocket
+from resubmit.flow.tidy import Tidy
+from resubmit.flow.wake import Wake
+from resubmit.flow.watch import Watch
+from resubmit.handoff.pool import Pool
+from resubmit.handoff.routes import Table, known_recipients
+from resubmit.handoff.settings import Destination, Route
+from resubmit.intake.base import Intake
+from resubmit.intake.kinds.smtp import SmtpListener
+from resubmit.journal import connection
+from resubmit.journal.door import Journal
+from resubmit.journal.verbs import Destined
+from resubmit.model.tls import Endpoint
+from resubmit.recovery.clockrule import ClockRule
+from resubmit.watching import Watcher
+from resubmit.web.server import WebServer
+
+log = structlog.get_logger()
+
+
+def serve(config: Config) -> int:
+    """Run the service until SIGTERM or SIGINT; the command's exit code. Raises ResubmitError at start."""
+    set_up_log(config)
+    try:
+        import uvloop
+
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(_serve(config))
+    except ImportError:
+        return asyncio.run(_serve(config))
+
+
+def foreground(config: Config, request: dict[str, Any], progress: Callable[[dict[str, Any]], None]) -> Any:
+    """Carry out one request without a service: its result. Raises ResubmitError, JournalLocked among them."""
+    set_up_log(config, quiet=True)
+    return asyncio.run(_foreground(config, request, progress))
+
+
+async def _serve(config: Config) -> int:
+    service = Service(await build(config, SystemClock()))
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, service.stopping.set)
+    web = open_web(config, service)
+    if web:
+        service.parts.doors.append(web)
+    version = connection.sqlite_version()
+    if not connection.is_sound():
+        log.warning(logbook.SQLITE_UNSOUND, sqlite=version)
+    for warning in config.warnings:
+        log.warning(logbook.CONFIG_WARNED, warning=warning)
+    log.info(
+        logbook.SERVICE_STARTED,
+        version=resubmit.__version__,
+        sqlite=version,
+        listen=config.intake.smtp.listen,
+        journal=str(config.journal.path),
+        routes=[f"{r.name} {r.host}:{r.port} {r.tls}" for r in config.route],
+        loop=type(loop).__module__,
+    )
+    return 0 if await service.run() else 1
+
+
+async def _foreground(
+    config: Config, request: dict[str, Any], progress: Callable[[dict[str, Any]], None]
+) -> Any:
+    parts = await build(config, SystemClock(), intake=False)
+    return await Service(parts).run_for(lambda: parts.obey.carry_out(request, progress))
+
+
+async def build(
+    config: Config, clock: Clock, *, intake: bool = True, inline: bool = False, watcher: bool = True
+) -> Parts:
+    """Everything a service needs, wired together. `inline`: the journal works in the loop's own thread;
+    `watcher`: the system's hints of changed folders are used beside the rescan."""
+    journal = await Journal.open(config.journal.path, clock=clock, settings=config.journal, inline=inline)
+    try:
+        return await _wire(config, clock, journal, intake=intake, watcher=watcher)
+    except BaseException:
+        await journal.close()
+        raise
+
+
+async def _wire(config: Config, clock: Clock, journal: Journal, *, intake: bool, watcher: bool) -> Parts:
+    name = config.intake.smtp.hostname or socket.getfqdn()
+    recovery = config.recovery
+    table = Table(config.route, config.destination, _known(config.destination))
+    key = await journal.key()
+    await journal.mirror([_destined(config, d) for d in config.destination])
+    clock_rule = ClockRule(clock)
+    told = Wake()
+
+    accept = Accept(journal, clock, table, give_up_after=recovery.give_up_after, key=key)
+    listener = SmtpListener(
+        config.intake.smtp,
+        new_spool=journal.new_spool,
+        vet=accept.vet,
+        clock=clock,
+        room=accept.room,
+    )
+    intakes: list[Intake] = [listener] if intake and config.intake.smtp.listen else []
+    deliver = Deliver(
+        journal,
+        clock,
+        table,
+        Pool(clock, ehlo_name=name),
+        by=name,
+        key=key,
+        give_up_after=recovery.give_up_after,
+        told=told,
+    )
+    targets = {f"destination:{d.name}": _endpoint(d, table) for d in config.destination}
+    targets |= {f"route:{r.name}": _route_endpoint(r) for r in config.route}
+    watch = Watch(journal, clock, targets, recovery, ehlo_name=name, seen=told)
+    recover = Recover(
+        journal, clock, recovery, table, clock_rule, told=told, turned=[deliver.wake, watch.wake]
+    )
+    endpoints = {d.name: frozenset({_endpoint(d, table).host.lower()}) for d in config.destination}
+    observe = Observe(journal, clock, table, config.evidence.folder, endpoints, told=told)
+    doors = [_watch_folders(config, observe)] if watcher and config.evidence.folder else []
+    tidy = Tidy(
+        journal, clock, table, config.retention, clock_rule, by=name, give_up_after=recovery.give_up_after
+    )
+    obey = Obey(journal, clock, table, observe, told=told)
+
+    def changed(what: str) -> None:
+        if what == "due":
+            deliver.wake()
+        if what == "job":
+            observe.stir()
+        told()
+
+    journal.on_change = changed
+    if intake:
+        requests = RequestSocket(config.journal.path / "socket", obey.carry_out)
+        doors.append(Door(requests.open, requests.close))
+    return Parts(
+        journal=journal,
+        clock=clock,
+        accept=accept,
+        intakes=intakes,
+        deliver=deliver,
+        observe=observe,
+        watch=watch,
+        recover=recover,
+        tidy=tidy,
+        obey=obey,
+        doors=doors,
+    )
+
+
+def _watch_folders(config: Config, observe: Observe) -> Door:
+    """The system's hints of changed folders wake the rescan."""
+    loop = asyncio.get_running_loop()
+
+    def hint() -> None:
+        loop.call_soon_threadsafe(observe.wake)
+
+    watcher = Watcher(
+        [folder.path for folder in config.evidence.folder],
+        hint,
+        {folder.path: folder.poll for folder in config.evidence.folder if folder.poll},
+    )
+
+    async def start() -> None:
+        watcher.start()
+
+    async def stop() -> None:
+        await loop.run_in_executor(None, watcher.stop)
+
+    return Door(start, stop)
+
+
+def open_web(config: Config, service: Service) -> Door | None:
+    """The web listener, when the config has one."""
+    if config.web is None:
+        return None
+    from resubmit.web.metrics import Metrics
+
+    journal = service.parts.journal
+    metrics = Metrics(config.journal.path, service.parts.clock, journal.statistics)
+    server = WebServer(config.web, lambda: service.ready, metrics.render)
+    return Door(server.start, server.stop)
+
+
+def _known(destinations: tuple[Destination, ...]) -> dict[str, frozenset[str]]:
+    return {
+        d.name: known_recipients(d.recipients_file.read_text("utf-8"))
+        for d in destinations
+        if d.recipients_file
+    }
+
+
+def _destined(config: Config, destination: Destination) -> Destined:
+    return Destined(
+        name=destination.name,
+        stuck_after=config.recovery.stuck_after,
+        deadline_margin=config.recovery.deadline_margin,
+        expires_after=destination.expires_after,
+        trace_stale=config.recovery.trace_stale,
+        route=destination.handoff,
+        resubmit_route=destination.resubmit or destination.handoff,
+    )
+
+
+def _endpoint(destination: Destination, table: Table) -> Endpoint:
+    """What the probe of a destination looks at; without `probe` the resubmission route's host."""
+    route = table.resubmit_of(destination)
+    host, port = _host_port(destination.probe) if destination.probe else (route.host, route.port)
+    return Endpoint(
+        host=host,
+        port=port,
+        level=destination.probe_level,
+        tls_domain=destination.probe_name,
+        ca_file=str(destination.ca_file or ""),
+        recipient=destination.probe_recipient,
+    )
+
+
+_LEVELS = {"none": "none", "opportunistic": "encrypt", "required": "encrypt", "verified": "domain"}
+
+
+def _route_endpoint(route: Route) -> Endpoint:
+    """What the probe of a route looks at: its host, as strictly as the route itself."""
+    return Endpoint(
+        host=route.host,
+        port=route.port,
+        level=_LEVELS[route.tls],
+        tls_domain=route.tls_name,
+        ca_file=str(route.ca_file or ""),
+    )
+
+
+def _host_port(text: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if not colon or (host.count(":") > 0 and not host.endswith("]")):
+        return text.strip("[]"), 25
+    return host.strip("[]"), int(port)
+
+
+def set_up_log(config: Config, *, quiet: bool = False) -> None:
+    """structlog on stderr: a console for people on a terminal, else JSON, one object a line."""
+    level = logging.WARNING if quiet else logging.getLevelName(config.log.level.upper())
+    as_json = config.log.format == "json" or (config.log.format == "auto" and not sys.stderr.isatty())
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info if as_json else structlog.stdlib.ExtraAdder(),
+            structlog.processors.JSONRenderer(default=str)
+            if as_json
+            else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+
+
+__all__ = ["ResubmitError", "build", "foreground", "open_web", "serve", "set_up_log"]

@@ -1,0 +1,184 @@
+"""What people ask for: jobs, holds, files to read. Each request is carried out whole and audited.
+
+A replay is made one job for each destination it touches; recovery carries them. Whether a recipient may
+move is the table's business, who may be sent again is recovery's: this loop finds whom the filter means.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import structlog
+
+from resubmit import logbook
+from resubmit.clock import Clock
+from resubmit.errors import NothingMatched, UsageError
+from resubmit.flow.observe import Observe
+from resubmit.flow.wake import Wake
+from resubmit.handoff.routes import Table
+from resubmit.journal.door import Journal
+from resubmit.journal.verbs import AuditRow, JobAsk, JobRow, Move, Moved, Stale
+from resubmit.model.filter import Filter
+from resubmit.model.moment import Ms, rfc3339
+from resubmit.recovery import asked
+
+log = structlog.get_logger()
+
+Progress = Callable[[dict[str, Any]], None]
+
+_POLL: Ms = 250
+
+
+class Obey:
+    """Carries out requests (flow/socket.py has their form). `told`: called when recovery has work."""
+
+    def __init__(self, journal: Journal, clock: Clock, table: Table, observe: Observe, *, told: Wake) -> None:
+        self._journal = journal
+        self._clock = clock
+        self._table = table
+        self._observe = observe
+        self._told = told
+        self._verbs: dict[str, Callable[[dict[str, Any], Progress], Awaitable[Any]]] = {
+            "replay": self._replay,
+            "jobs_cancel": self._jobs_cancel,
+            "ingest": self._ingest,
+            **dict.fromkeys(asked.OPERATOR_EVENTS, self._operate),
+        }
+
+    async def carry_out(self, request: dict[str, Any], progress: Progress) -> Any:
+        """The result of a request. Raises UsageError for one that is none, NothingMatched, ResubmitError."""
+        verb = self._verbs.get(str(request.get("do")))
+        if verb is None:
+            raise UsageError(f"unknown request {request.get('do')!r}", hint="use a command of this version")
+        result = await verb(request, progress)
+        await self._journal.audit(
+            AuditRow(
+                self._clock.now(),
+                str(request.get("by", "")),
+                str(request["do"]),
+                json.dumps({k: request.get(k) for k in ("filter", "options")}, sort_keys=True),
+                str(request.get("reason", "")),
+            )
+        )
+        log.info(logbook.REQUEST_CARRIED_OUT, do=request["do"], by=request.get("by"))
+        self._told()
+        return result
+
+    async def _replay(self, request: dict[str, Any], progress: Progress) -> Any:
+        options = dict(request.get("options") or {})
+        flt = Filter.from_plain(request.get("filter") or {})
+        now = self._clock.now()
+        found = await self._journal.replayable(flt, options, now)
+        if not found:
+            raise NothingMatched("no recipient to resubmit matches", hint="see resubmit list --stuck")
+        await self._prepare(found, flt, options, now)
+        jobs = []
+        for destination in dict.fromkeys(s.destination for s in found):
+            keys = tuple(s.key for s in found if s.destination == destination)
+            jobs.append(
+                await self._journal.ask(
+                    JobAsk(
+                        asked_at=now,
+                        asked_by=str(request.get("by", "")),
+                        reason=str(request.get("reason", "")),
+                        filter=json.dumps(flt.to_plain()),
+                        options=json.dumps(options),
+                        destination=destination,
+                        incident=None,
+                        gate=f"destination:{destination}",
+                        recipients=keys,
+                    )
+                )
+            )
+        self._told()
+        if options.get("wait"):
+            await self._wait(jobs, progress)
+        rows = [await self._job(job) for job in jobs]
+        return rows[0] if len(rows) == 1 else asked.together(rows)
+
+    async def _prepare(self, found: list[Any], flt: Filter, options: dict[str, Any], now: Ms) -> None:
+        """What was settled is reopened where it was asked for; what waits here by itself is made due."""
+        moves = [
+            Move(s.key.message, s.key.n, asked.REOPENS, now, "asked for again", attempt=s.attempt)
+            for s in found
+            if asked.is_reopened(s, flt)
+        ]
+        if moves:
+            await self._journal.move(moves)
+        own = [s.key for s in found if asked.is_ours(s)]
+        if own:
+            await self._journal.make_due(own, now, options.get("route"), None)
+
+    async def _wait(self, jobs: list[int], progress: Progress) -> None:
+        """Until every attempt has its reply, or a gate keeps a job waiting."""
+        wake = Wake()
+        while True:
+            rows = [await self._job(job) for job in jobs]
+            for row in rows:
+                progress(row)
+            gates = {row["gate_name"]: await self._journal.gate(row["gate_name"]) for row in rows}
+            if all(asked.has_ended(row, gates[row["gate_name"]]) for row in rows):
+                return
+            await wake.wait(_POLL)
+
+    async def _job(self, job: int) -> dict[str, Any]:
+        row = await self._journal.job(job)
+        assert row is not None
+        gate = await self._journal.gate(row.gate)
+        return job_plain(row, gate.state if gate else None)
+
+    async def _jobs_cancel(self, request: dict[str, Any], progress: Progress) -> Any:
+        number = int((request.get("options") or {}).get("job", 0))
+        row = await self._journal.job(number)
+        if row is None:
+            raise NothingMatched(f"there is no job {number}", hint="see resubmit jobs list")
+        if not asked.is_open(row.state):
+            raise UsageError(f"job {number} is {row.state} already")
+        ended = self._clock.now()
+        if isinstance(
+            await self._journal.step_job(number, row.state, asked.CANCELLED, ended_at=ended), Stale
+        ):
+            raise UsageError(f"job {number} has just moved on", hint="ask again")
+        return await self._job(number)
+
+    async def _operate(self, request: dict[str, Any], progress: Progress) -> Any:
+        flt = Filter.from_plain(request.get("filter") or {})
+        if flt.is_empty():
+            raise UsageError("name messages by id or by a filter")
+        now = self._clock.now()
+        found = await self._journal.chosen(flt, now)
+        why = str(request.get("reason", "")) or f"by {request.get('by', 'an operator')}"
+        event = asked.OPERATOR_EVENTS[str(request["do"])]
+        moved = await self._journal.move([Move(k.message, k.n, event, now, why) for k in found])
+        changed = sum(isinstance(m, Moved) and m.from_ != m.to for m in moved)
+        return {"matched": len(found), "changed": changed}
+
+    async def _ingest(self, request: dict[str, Any], progress: Progress) -> Any:
+        options = request.get("options") or {}
+        covers = options.get("covers")
+        return await self._observe.ingest(
+            [str(path) for path in options.get("files", [])],
+            timezone=str(options.get("timezone") or "UTC"),
+            covers=(int(covers[0]), int(covers[1])) if covers else None,
+        )
+
+
+def job_plain(row: JobRow, gate: str | None) -> dict[str, Any]:
+    """A job as design 6.1 has it, with its gate's name beside."""
+    return {
+        "id": row.id,
+        "state": row.state,
+        "asked_at": rfc3339(row.asked_at),
+        "asked_by": row.asked_by,
+        "reason": row.reason,
+        "filter": json.loads(row.filter or "{}"),
+        "gate": gate or asked.NO_GATE,
+        "gate_name": row.gate,
+        "recipients": row.recipients,
+        "accepted": row.accepted,
+        "delivered": row.delivered,
+        "refused": row.refused,
+        "skipped": row.skipped,
+    }

@@ -1,0 +1,238 @@
+"""Evidence comes in: files are read, each statement is matched and goes to the journal with what it moves.
+
+Correctness hangs on the rescan; what the system tells of changes only makes it quick. What found no owner
+is kept and asked again when attempts begin or end, and when other evidence stirs it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import structlog
+
+from resubmit import logbook
+from resubmit.clock import Clock
+from resubmit.evidence import folder as folders
+from resubmit.evidence import matching, reader, settle
+from resubmit.evidence.base import Item
+from resubmit.evidence.digest import digest_of
+from resubmit.evidence.matching import Home
+from resubmit.evidence.settings import Folder
+from resubmit.flow.wake import Wake
+from resubmit.handoff.routes import Table
+from resubmit.journal.door import Journal
+from resubmit.journal.verbs import Coverage, Cursor, Observed, UnmatchedEvidence
+from resubmit.model.evidence import Evidence, Unreadable
+from resubmit.model.moment import SECOND, Ms
+
+log = structlog.get_logger()
+
+_BATCH = 500
+_RESCAN: Ms = 30 * SECOND
+_SWEEP: Ms = 10 * SECOND
+_AGAIN = 3
+"""How often a decision that was overtaken is made anew; then the row waits for the next sweep."""
+
+
+class Observe:
+    """Reads the folders, and files given to `ingest`. `endpoints`: each destination's endpoint names and
+    addresses, by which a trace's last hop is known. `told`: called when something was read."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        clock: Clock,
+        table: Table,
+        settings: list[Folder],
+        endpoints: dict[str, frozenset[str]],
+        *,
+        told: Wake,
+    ) -> None:
+        self._journal = journal
+        self._clock = clock
+        self._table = table
+        self._folders = [(each, folders.Folder(each.still)) for each in settings]
+        self._endpoints = endpoints
+        self._told = told
+        self._stirred = asyncio.Event()
+        self.wake = Wake()
+
+    def stir(self) -> None:
+        """Attempts began or ended: what found no owner may find one now."""
+        self._stirred.set()
+        self.wake()
+
+    async def catch_up(self) -> None:
+        """At start: everything that stands still in the folders is read before anything is decided."""
+        await self.rescan()
+        await self.sweep()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        swept = self._clock.monotonic()
+        while True:
+            again = await self.rescan()
+            if self._stirred.is_set() or self._clock.monotonic() - swept >= _SWEEP:
+                self._stirred.clear()
+                swept = self._clock.monotonic()
+                await self.sweep()
+            await self.wake.wait(min(again, _RESCAN if self._folders else _SWEEP, _SWEEP))
+
+    async def rescan(self) -> Ms:
+        """Read what is ready in every folder; when to look again, in ms."""
+        again = [_RESCAN]
+        for setting, memory in self._folders:
+            listing = await self._aside(folders.look, setting.path)
+            scan = memory.rescan(listing, self._clock.monotonic())
+            for entry in scan.refused:
+                await self._set_aside(str(setting.path / entry.name), "", entry.problem)
+            for entry in scan.ready:
+                await self._read_entry(setting, entry)
+                memory.done(entry)
+            again += [span for span in (scan.again_in, setting.poll) if span is not None]
+        return max(min(again), 50)
+
+    async def ingest(
+        self, paths: list[str], *, timezone: str, covers: tuple[Ms, Ms] | None
+    ) -> list[dict[str, Any]]:
+        """Read files given by a person: one object a file with its counts (design 6.1)."""
+        answers = []
+        for path in paths:
+            counts = await self._read(Path(path), path, ZoneInfo(timezone), cursor=None)
+            answers.append({"file": path, **counts})
+            if covers is not None and counts["rows"] and not counts["unreadable"]:
+                now = self._clock.now()
+                await self._journal.covered(Coverage(path, covers[0], min(covers[1], now), now))
+        await self.sweep()
+        self._told()
+        return answers
+
+    async def sweep(self) -> None:
+        """Ask again for what has no owner."""
+        after = 0
+        while stored := await self._journal.unmatched(after, _BATCH, None):
+            after = stored[-1].id
+            await self._file_stored(stored)
+
+    async def _read_entry(self, setting: Folder, entry: folders.Entry) -> None:
+        name = folders.shown_name(setting.path, entry)
+        try:
+            mark = await self._aside(_fingerprint, setting.path, entry)
+        except OSError as error:
+            await self._set_aside(name, "", f"it can't be opened: {error.strerror}")
+            return
+        if await self._journal.cursor(folders.SOURCE, mark) is not None:
+            return
+        cursor = Cursor(folders.SOURCE, mark, "end")
+        path = setting.path / entry.name
+        counts = await self._read(path, name, ZoneInfo(setting.timezone), cursor=cursor)
+        log.info(logbook.EVIDENCE_READ, file=name, **{k: v for k, v in counts.items() if k != "file"})
+
+    async def _read(self, path: Path, name: str, zone: ZoneInfo, *, cursor: Cursor | None) -> dict[str, Any]:
+        now = self._clock.now()
+        near = tuple(await self._journal.attempt_times())
+        items = reader.read_file(path, name, timezone=zone, near=near, now=now)
+        counts: dict[str, Any] = dict.fromkeys(
+            ("source", "rows", "matched", "ambiguous", "unmatched", "known", "unreadable"), 0
+        ) | {"source": None}
+        while batch := await self._aside(_take, items):
+            for item in batch:
+                if isinstance(item, Unreadable):
+                    counts["unreadable"] += 1
+                    await self._set_aside(item.file, item.place, item.reason)
+            evidence = [item for item in batch if isinstance(item, Evidence)]
+            counts["rows"] += len(evidence)
+            if evidence:
+                counts["source"] = str(evidence[0].source)
+            for answer in await self._file(evidence):
+                counts[answer] += 1
+        if cursor is not None:
+            await self._journal.observe([], cursor)
+        self._told()
+        return counts
+
+    async def _file(self, evidence: list[Evidence]) -> list[str]:
+        """Match and store; for each what became of it: matched, ambiguous, unmatched or known."""
+        answers: list[str] = [""] * len(evidence)
+        left = list(range(len(evidence)))
+        digests = [digest_of(item) for item in evidence]
+        for _ in range(_AGAIN):
+            if not left:
+                break
+            candidates = await self._journal.candidates([matching.lookup_of(evidence[i]) for i in left])
+            observed: list[Observed] = []
+            for i, found in zip(left, candidates, strict=True):
+                unowned = await self._unowned(evidence[i], len(found))
+                observed.append(
+                    settle.conclude(
+                        evidence[i],
+                        found,
+                        unowned,
+                        now=self._clock.now(),
+                        endpoints=self._endpoints,
+                        destination_of=self._home,
+                        digest=digests[i],
+                    )
+                )
+            filed = await self._journal.observe(observed, None)
+            for i, one, done in zip(left, observed, filed, strict=True):
+                answers[i] = "known" if done.outcome == "known" else one.match
+            if any(settle.stirs(one) for one in observed):
+                self.stir()
+            left = [i for i, done in zip(left, filed, strict=True) if done.outcome == "stale"]
+        return answers
+
+    async def _file_stored(self, stored: list[UnmatchedEvidence]) -> None:
+        items = [settle.evidence_of(each.row) for each in stored]
+        candidates = await self._journal.candidates([matching.lookup_of(item) for item in items])
+        observed = [
+            settle.conclude_again(
+                each,
+                found,
+                await self._unowned(item, len(found)),
+                now=self._clock.now(),
+                endpoints=self._endpoints,
+                destination_of=self._home,
+            )
+            for each, item, found in zip(stored, items, candidates, strict=True)
+        ]
+        useful = [one for one in observed if one.moves or one.owner is not None]
+        if useful:
+            await self._journal.observe(useful, None)
+            self._told()
+
+    async def _unowned(self, item: Evidence, candidates: int) -> list[UnmatchedEvidence]:
+        # Only where messages can't be told apart do other rows count (design rule 8).
+        if candidates < 2 or not item.message_id:
+            return []
+        return await self._journal.unowned(matching.lookup_of(item).key, item.recipient)
+
+    def _home(self, address: str) -> Home | None:
+        destination = self._table.destination_of(address)
+        if destination is None:
+            return None
+        route = self._table.resubmit_of(destination).name
+        return Home(destination.name, route, rest="*" in destination.domains)
+
+    async def _set_aside(self, file: str, place: str, reason: str) -> None:
+        await self._journal.unreadable(file, place, reason, self._clock.now())
+        log.warning(logbook.EVIDENCE_UNREADABLE, file=file, place=place, reason=reason)
+
+    @staticmethod
+    async def _aside(work: Any, *args: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(None, partial(work, *args))
+
+
+def _take(items: Iterator[Item]) -> list[Item]:
+    return list(islice(items, _BATCH))
+
+
+def _fingerprint(root: Path, entry: folders.Entry) -> str:
+    with folders.open_entry(root, entry) as stream:
+        return folders.fingerprint(stream)

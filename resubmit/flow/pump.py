@@ -1,0 +1,42 @@
+"""One route's pump: what it has under way, what waits for a place, and its limiter."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Coroutine
+from typing import Any
+
+from resubmit.flow.wake import Wake
+from resubmit.handoff.limiter import Limiter
+from resubmit.handoff.settings import Route
+from resubmit.journal.verbs import DueMessage
+from resubmit.model.moment import Ms
+
+
+class Pump:
+    """What one route has under way."""
+
+    def __init__(self, route: Route, now: Ms) -> None:
+        self.route = route
+        self.limiter = Limiter(route.rate, now)
+        self.wake = Wake()
+        self.waiting: deque[DueMessage] = deque()
+        self.under_way: dict[tuple[int, int, int | None], asyncio.Task[None]] = {}
+        self.tried: int | None = None
+
+    @staticmethod
+    def key(due: DueMessage) -> tuple[int, int, int | None]:
+        first = due.recipients[0]
+        return due.message, first.n, first.job
+
+    def room(self, together: int | None) -> int:
+        for key in [key for key, task in self.under_way.items() if task.done() and not task.exception()]:
+            del self.under_way[key]
+        most = self.route.max_connections if together is None else min(together, self.route.max_connections)
+        return most - len(self.under_way)
+
+    def start(self, due: DueMessage, offer: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(offer)
+        self.under_way[self.key(due)] = task
+        task.add_done_callback(lambda _: self.wake())
