@@ -117,7 +117,7 @@ def test_a_folded_subject_is_one_line_and_bounded() -> None:
 
 
 def trace(key: str = "01ABCDEFGHJKM.2", mac: str = MAC) -> bytes:
-    return f"Received: from a by b (resubmit mac={mac}) id {key};\r\n\tdate\r\n".encode()
+    return f"Received: from a by b (resubmit {mac}) id {key};\r\n\tdate\r\n".encode()
 
 
 def test_hops_are_counted_in_the_header_only() -> None:
@@ -128,7 +128,7 @@ def test_hops_are_counted_in_the_header_only() -> None:
 def test_our_own_traces_are_found_refolded_and_in_any_order() -> None:
     refolded = (
         "Received: from x\r\n by y with ESMTP\r\n\tid 01ABCDEFGHJKN.13 for <a@b>\r\n"
-        f" (resubmit\r\n mac={MAC}); d\r\n"
+        f" (resubmit\r\n {MAC}); d\r\n"
     )
     reader, _ = read(trace() + refolded.encode() + b"\r\n")
     (first, no, mac), (second, later, _) = reader.traces
@@ -142,7 +142,7 @@ def test_our_own_traces_are_found_refolded_and_in_any_order() -> None:
         trace(mac=MAC + "0"),
         trace(key="01ABCDEFGHJKM"),
         trace(key="01ABCDEFGHJKU.1"),
-        b"X-Old: (resubmit mac=" + MAC.encode() + b") id 01ABCDEFGHJKM.2\r\n",
+        b"X-Old: (resubmit " + MAC.encode() + b") id 01ABCDEFGHJKM.2\r\n",
         b"Received: id 01ABCDEFGHJKM.2 resubmit\r\n",
     ],
 )
