@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping
 
-from resubmit.journal import due, gates, incidents, lookups, mail, notices, standings
+from resubmit.journal import due, gates, incidents, lookups, mail, notices, recovery_reads, standings
 from resubmit.journal.bodies import FileSpool
 from resubmit.journal.connection import sqlite3
 from resubmit.journal.opened import Opened
@@ -22,6 +22,7 @@ from resubmit.journal.verbs import (
     Lookup,
     OwedNotice,
     Standing,
+    TakenMail,
     UnmatchedEvidence,
 )
 from resubmit.model.filter import Filter
@@ -167,6 +168,10 @@ class Reads(Opened):
     async def standing(self, keys: list[RecipientKey]) -> list[Standing]:
         """Where these recipients stand; those that are gone are left out."""
         return await self._read(lambda connection: standings.of_keys(connection, keys))
+
+    async def accepted_between(self, since: Ms, until: Ms) -> list[TakenMail]:
+        """Our mails that were answered 250 in a span, and whether a trace knows each."""
+        return await self._read(lambda connection: recovery_reads.accepted_between(connection, since, until))
 
     async def incidents(self, open_only: bool = True) -> list[IncidentRow]:
         """Incidents, oldest first."""

@@ -539,6 +539,14 @@ class Fault:
 
 
 @dataclass(frozen=True, slots=True)
+class TakenMail:
+    """A mail of ours that was answered 250 at `at`; `known`: a trace has told of it."""
+
+    at: Ms
+    known: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Coverage:
     """A source that answered for everything in [since, until]; read at `read_at`."""
 

@@ -32,7 +32,7 @@ from resubmit.recovery.waits import Times, times_of
 @dataclass(frozen=True, slots=True)
 class Scene:
     """What is known of a destination. `trouble`: its recipients that are not settled; `led`: the stages of
-    its jobs that were finished last; `route_open`: whether the route resubmissions take lets mail through."""
+    its jobs that ended last; `route_open`: whether the route resubmissions take lets mail through."""
 
     gate: Gate
     looks: Sequence[Look]
@@ -41,7 +41,6 @@ class Scene:
     incidents: Sequence[Incident]
     trouble: Sequence[Standing]
     caught: int
-    works: Sequence[Work]
     led: Sequence[Stage] = ()
     route_open: bool = True
 
@@ -96,20 +95,22 @@ class Orders:
 
     @property
     def does_something(self) -> bool:
-        """Whether anything has to be written."""
+        """Whether anything has to be written, so that the rules have to be asked again."""
         acts = self.turn or self.opens or self.strays or self.update or self.join or self.ask
         return bool(acts) or any(job.does_something for job in self.jobs)
 
 
-def destination(scene: Scene, policy: Policy, *, holds: bool, now: Ms, started_at: Ms) -> Orders:
+def destination(
+    scene: Scene, works: Sequence[Work], policy: Policy, *, holds: bool, now: Ms, started_at: Ms
+) -> Orders:
     """What is to be done for a destination. `holds`: the clock rule holds, nothing is released."""
     live, times = scene.live(policy, now), scene.times(policy, now)
-    incident = _open_incident(scene.incidents, policy.name, "")
+    incident = incident_of(scene.incidents, policy.name)
     members = [s for s in scene.trouble if incident is not None and s.incident == incident.id]
-    taken = frozenset(key for work in scene.works for key in _keys(work))
+    taken = frozenset(key for work in works for key in _keys(work))
     ask = job_rule.members_to_ask_for(members, taken, policy)
-    plans = {} if holds else _plans(scene, policy, times, now)
-    trial = job_rule.trial_of(scene.works, plans, len(members), len(ask))
+    plans = {} if holds else _plans(scene, works, policy, times, now)
+    trial = job_rule.trial_of(works, plans, len(members), len(ask))
     decision = gate_rule.decide(
         scene.gate, scene.looks, scene.faults, trial, policy, live=live, now=now, started_at=started_at
     )
@@ -125,18 +126,16 @@ def destination(scene: Scene, policy: Policy, *, holds: bool, now: Ms, started_a
         strays = incident_rule.for_strays(found, scene.incidents, policy.name, now)
     update = join = None
     if incident is not None and not moves:
-        busy = any(w.job.incident == incident.id for w in scene.works) or bool(
-            ask and policy.mode == "automatic"
-        )
+        busy = any(w.job.incident == incident.id for w in works) or bool(ask and policy.mode == "automatic")
         course = incident_rule.course(
             incident, scene.gate, members, policy, busy=busy, caught=scene.caught, live=live, now=now
         )
         update = (incident.id, course) if course.differs(incident) else None
         found_now = job_rule.joins(scene.trouble, incident, policy, live=live, now=now)
         join = (incident.id, found_now) if found_now else None
-    alone = not any(w.automatic for w in scene.works)
+    alone = not any(w.automatic for w in works)
     may_ask = alone and not moves and not holds and job_rule.may_ask(scene.gate.state, policy)
-    orders = tuple(_order(w, plans.get(w.job.id), decision, scene, policy, now) for w in scene.works)
+    orders = tuple(_order(w, plans.get(w.job.id), decision, scene, policy, now) for w in works)
     return Orders(
         turn=turn,
         opens=opens,
@@ -148,7 +147,7 @@ def destination(scene: Scene, policy: Policy, *, holds: bool, now: Ms, started_a
         wake_at=_earliest(
             decision.wake_at,
             *(p.wake_at for p in plans.values()),
-            *(w.sorted.wake_at for w in scene.works),
+            *(w.sorted.wake_at for w in works),
             now if any(p.again for p in plans.values()) else None,
         ),
     )
@@ -158,7 +157,7 @@ def route(
     gate: Gate,
     looks: Sequence[Look],
     faults: Sequence[Fault],
-    incidents: Sequence[Incident],
+    incident: Incident | None,
     trouble: Sequence[Standing],
     caught: int,
     policy: Policy,
@@ -168,7 +167,6 @@ def route(
     now: Ms,
 ) -> Orders:
     """What is to be done for the route `name`: its gate, and the incident of what waits behind it."""
-    incident = _open_incident(incidents, "", name)
     decision = route_gate.decide(gate, looks, faults, policy, now)
     moves = decision.moves(gate)
     opens = None
@@ -194,12 +192,28 @@ def route(
     )
 
 
-def _plans(scene: Scene, policy: Policy, times: Times, now: Ms) -> dict[int, Plan]:
+def place(gate: str) -> tuple[str, str]:
+    """(destination, route) of a gate by its name; the one it is not for is ""."""
+    kind, _, name = gate.partition(":")
+    return (name, "") if kind == "destination" else ("", name)
+
+
+def incident_of(incidents: Sequence[Incident], destination: str, route: str = "") -> Incident | None:
+    """The open incident of a destination, or of a route where `destination` is ""."""
+    mine = (
+        i
+        for i in incidents
+        if i.state != "closed" and i.destination == destination and (destination or i.route == route)
+    )
+    return max(mine, key=lambda i: i.id, default=None)
+
+
+def _plans(scene: Scene, works: Sequence[Work], policy: Policy, times: Times, now: Ms) -> dict[int, Plan]:
     """What each job that may release something would do."""
     steps = incident_rule.takes_steps(scene.incidents, policy.name, now)
     plans: dict[int, Plan] = {}
-    for work in job_rule.carriers(scene.works, scene.gate.state, policy):
-        others = [w.stage for w in scene.works if w is not work]
+    for work in job_rule.carriers(works, scene.gate.state, policy):
+        others = [w.stage for w in works if w is not work]
         stage = job_rule.inherited(work.stage, [*scene.led, *others], policy, now)
         terms = job_rule.terms_of(work, scene.gate.state, policy, times, steps=steps)
         pool = work.sorted.pool if scene.route_open or work.options.route else ()
@@ -250,16 +264,6 @@ def _order(
 def _keys(work: Work) -> tuple[RecipientKey, ...]:
     flight = (g.key for g in work.going if g.item_state in ("waiting", "released"))
     return (*work.waiting, *flight)
-
-
-def _open_incident(incidents: Sequence[Incident], destination: str, route: str) -> Incident | None:
-    """The open incident of a destination, or of a route where `destination` is ""."""
-    mine = (
-        i
-        for i in incidents
-        if i.state != "closed" and i.destination == destination and (destination or i.route == route)
-    )
-    return max(mine, key=lambda i: i.id, default=None)
 
 
 def _earliest(*times: Ms | None) -> Ms | None:

@@ -22,6 +22,8 @@ from resubmit.recovery.words import at_text, many
 
 NEAR = 30 * MINUTE
 """So near in time, on both sides, the trace must know another mail of ours."""
+ALARMING = frozenset({State.HELD, State.EXPIRED})
+"""What a recipient should not come to by time alone: somebody has to know."""
 ENOUGH = 20
 """From so many mails of ours on, one in twenty may be missing and no more."""
 

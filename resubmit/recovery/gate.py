@@ -437,3 +437,14 @@ def faults_since(gate: Gate, now: Ms) -> Ms:
     memory = memory_of(gate.data)
     known = memory.fixed_at if gate.state == OPEN else memory.fault_at
     return (known if known is not None else now - EVIDENCE_COUNTS_FOR) - MINUTE
+
+
+def looks_since(gate: Gate, now: Ms) -> Ms:
+    """From when on looks are asked for."""
+    memory = memory_of(gate.data)
+    return min(memory.fault_at or now, now) - DAY
+
+
+def is_open(gate: Gate) -> bool:
+    """Whether mail may flow."""
+    return gate.state == OPEN

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from resubmit.model.evidence import Holder, Scope
 from resubmit.model.moment import DAY, Ms, rfc3339
@@ -37,6 +37,12 @@ class Update:
     report: str = ""
     why: str = ""
 
+    def fields(self) -> dict[str, object]:
+        """The incident's columns."""
+        plain = asdict(self)
+        del plain["why"]
+        return plain if self.report else {k: v for k, v in plain.items() if k != "report"}
+
     def differs(self, incident: Incident) -> bool:
         """Whether it has to be written down."""
         return (self.state, self.fault_from, self.fault_to, self.fixed_at, self.closed_at) != (
@@ -56,6 +62,12 @@ class Strays:
     cause: str
     fault_from: Ms
     fault_to: Ms
+    fixed_at: Ms | None = None
+
+    @property
+    def update(self) -> Update:
+        """What is written of the incident that is opened, or opened again."""
+        return Update("recovering", self.fault_from, self.fault_to, self.fixed_at, None)
 
 
 def course(
@@ -147,6 +159,7 @@ def for_strays(
         cause=str(min(s.cause for s in strays if s.cause is not None)),
         fault_from=min(first, last.fault_from) if last else first,
         fault_to=max([*(s.since for s in strays), last.fault_to or 0 if last else 0]),
+        fixed_at=last.fixed_at if last else None,
     )
 
 

@@ -25,6 +25,7 @@ from resubmit.recovery.waits import Times, wait_of
 
 BY = "recovery"
 """Who asks for the jobs nobody asked for."""
+REASON = "the incident's fault is gone"
 WAITING = "waiting"
 RUNNING = "running"
 UNFINISHED = (WAITING, RUNNING)
@@ -94,7 +95,15 @@ class Work:
     @property
     def unfinished(self) -> bool:
         """Whether some of its recipients have not gone, or have no reply yet."""
-        return bool(self.sorted.candidates) or any(g.item_state == RELEASED for g in self.going)
+        gone = len(self.sorted.skip) + len(self.sorted.used_up)
+        return len(self.waiting) > gone or any(g.item_state == RELEASED for g in self.going)
+
+
+def work_of(
+    job: Job, stage: Stage, going: Sequence[Going], waiting: tuple[RecipientKey, ...], weighed: Sorted
+) -> Work:
+    """A job with all that is known of it. `waiting`: all of its recipients that do, weighed or not."""
+    return Work(job, options_of(job.options), stage, tuple(going), waiting, weighed)
 
 
 def weigh(

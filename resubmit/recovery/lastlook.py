@@ -11,11 +11,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from resubmit.model.moment import MINUTE, Ms
+from resubmit.model.moment import DAY, MINUTE, Ms
 from resubmit.recovery.facts import Coverage
 
 GOOD_FOR = 15 * MINUTE
 """So long a last look may be relied on."""
+REACH = 3 * DAY
+"""Longer than any far side keeps trying (48 h formerly)."""
+
+
+def since(trace_stale: Ms, now: Ms) -> Ms:
+    """From when on coverage is asked for: older spans matter only as part of a live trace's reach."""
+    return now - max(trace_stale, REACH)
 
 
 def newest(coverage: Sequence[Coverage]) -> Coverage | None:

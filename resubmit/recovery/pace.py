@@ -215,9 +215,15 @@ def allowance(next_at: Ms, rate: float, most: int, now: Ms) -> tuple[int, Ms]:
     return count, start + math.ceil(count * SECOND / rate)
 
 
-def rest_until(wake_at: Ms, now: Ms, took: Ms) -> tuple[Ms, Ms]:
+def rest_until(wake_at: Ms, now: Ms, begun: Ms, ended: Ms) -> tuple[Ms, Ms]:
     """(rest, wait): how long the loop rests whatever happens, and how long it then waits to be woken.
 
-    It rests a multiple of what its last pass took, so that a large incident leaves time for the mail."""
-    rest = max(TICK, REST * took)
+    It rests a multiple of what its last pass took (`begun` to `ended`, monotonic), so that a large incident
+    leaves time for the mail."""
+    rest = max(TICK, REST * (ended - begun))
     return rest, max(0, wake_at - now - rest)
+
+
+def at_the_latest(now: Ms) -> Ms:
+    """When the facts are looked at though nobody called."""
+    return now + IDLE

@@ -8,6 +8,7 @@ messages a second, 0 for no limit.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -112,5 +113,25 @@ def policy_of(recovery: Recovery, destination: Destination, route: Route | None)
         expired=recovery.expired,
         expires_after=destination.expires_after,
         deadline_margin=recovery.deadline_margin,
+        stuck_after=recovery.stuck_after,
+    )
+
+
+def policies_of(
+    recovery: Recovery, destinations: Iterable[Destination], routes: Mapping[str, Route]
+) -> list[Policy]:
+    """The policy of each destination, in the order of the config."""
+    return [policy_of(recovery, d, routes.get(d.resubmit or d.handoff)) for d in destinations]
+
+
+def policy_of_routes(recovery: Recovery) -> Policy:
+    """What holds for every route, and for what belongs to no destination in particular."""
+    return Policy(
+        mode=recovery.mode,
+        watch_interval=recovery.watch_interval,
+        probe_interval=recovery.probe_interval,
+        trace_lag=recovery.trace_lag,
+        trace_stale=recovery.trace_stale,
+        in_doubt_wait=recovery.in_doubt_wait,
         stuck_after=recovery.stuck_after,
     )

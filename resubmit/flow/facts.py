@@ -1,0 +1,125 @@
+"""What recovery knows now: the journal's facts of one destination or route, put together for the rules.
+
+Reads only. What is read is bounded by what is open: settled mail costs nothing here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from resubmit.journal.door import Journal
+from resubmit.journal.verbs import Coverage, GateRow, IncidentRow, JobRow, Standing
+from resubmit.model.moment import Ms
+from resubmit.recovery import course, eligible, fate, jobs, lastlook
+from resubmit.recovery import gate as gate_rule
+from resubmit.recovery.policy import Policy
+from resubmit.recovery.stage import Stage, stage_of
+
+_MANY = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A gate with its open incident, and what the rules order for it."""
+
+    gate: GateRow
+    name: str
+    incident: IncidentRow | None
+    orders: course.Orders
+
+
+class Facts:
+    """Asks the rules about destinations and routes as the journal has them. `started_at`: of the service."""
+
+    def __init__(self, journal: Journal, policies: list[Policy], every_route: Policy, started_at: Ms) -> None:
+        self._journal = journal
+        self._policies = policies
+        self._every_route = every_route
+        self._started_at = started_at
+
+    async def destination(self, policy: Policy, led: list[Stage], *, holds: bool, now: Ms) -> Judged:
+        """`led`: the stages of its jobs that ended last; `holds`: the clock rule does."""
+        journal = self._journal
+        gate = await self._gate("destination", policy.name, now)
+        incidents = await journal.incidents(False)
+        incident = course.incident_of(incidents, policy.name)
+        trouble = await self._trouble(policy.name, incident)
+        over = await journal.gate(f"route:{policy.route}")
+        scene = course.Scene(
+            gate=gate,
+            looks=await journal.looks(gate.name, gate_rule.looks_since(gate, now)),
+            faults=await journal.faults(policy.name, None, gate_rule.faults_since(gate, now)),
+            coverage=await self._coverage(policy, now),
+            incidents=incidents,
+            trouble=trouble,
+            caught=await self._caught(incident),
+            led=led,
+            route_open=over is None or gate_rule.is_open(over),
+        )
+        works = [
+            await self._work(job, scene, policy, now)
+            for job in await journal.jobs(jobs.UNFINISHED)
+            if job.gate == gate.name
+        ]
+        orders = course.destination(scene, works, policy, holds=holds, now=now, started_at=self._started_at)
+        return Judged(gate, policy.name, incident, orders)
+
+    async def route(self, name: str, *, now: Ms) -> Judged:
+        """A route's gate, and who waits behind it."""
+        journal, policy = self._journal, self._every_route
+        gate = await self._gate("route", name, now)
+        incident = course.incident_of(await journal.incidents(True), "", name)
+        trouble: list[Standing] = []
+        for one in self._policies if incident else ():
+            trouble += await self._trouble(one.name, incident)
+        orders = course.route(
+            gate,
+            await journal.looks(gate.name, gate_rule.looks_since(gate, now)),
+            await journal.faults(None, name, gate_rule.faults_since(gate, now)),
+            incident,
+            trouble,
+            await self._caught(incident),
+            policy,
+            name,
+            live=lastlook.is_live(await self._coverage(policy, now), policy.trace_stale, now),
+            now=now,
+        )
+        return Judged(gate, name, incident, orders)
+
+    async def _gate(self, kind: str, name: str, now: Ms) -> GateRow:
+        found = await self._journal.gate(f"{kind}:{name}")
+        return found or GateRow(f"{kind}:{name}", gate_rule.OPEN, 0, now, (), None)
+
+    async def _coverage(self, policy: Policy, now: Ms) -> list[Coverage]:
+        return await self._journal.coverage(lastlook.since(policy.trace_stale, now))
+
+    async def _caught(self, incident: IncidentRow | None) -> int:
+        if incident is None:
+            return 0
+        return (await self._journal.incident_counts(incident.id))["stuck"]
+
+    async def _trouble(self, name: str, incident: IncidentRow | None) -> list[Standing]:
+        """Who is stuck at a destination, and of the incident who may have been caught or is not settled."""
+        ask = self._journal.standings
+        found = await ask(name, states=eligible.STUCK, limit=_MANY)
+        if incident is not None:
+            span = {"since": incident.fault_from, "until": incident.fault_to}
+            found += await ask(name, states=eligible.SUSPECT, limit=_MANY, **span)
+            found += await ask(name, incident=incident.id, states=eligible.CAUGHT, limit=_MANY)
+        return list({one.key: one for one in found}.values())
+
+    async def _work(self, job: JobRow, scene: course.Scene, policy: Policy, now: Ms) -> jobs.Work:
+        """A job with those of its recipients that matter now."""
+        ask, stage = self._journal.job_items, stage_of(job.stage)
+        waiting = await ask(job.id, fate.WAITING)
+        flight = [item for state in fate.IN_FLIGHT for item in await ask(job.id, state)]
+        weighed = [item.key for item in waiting[: jobs.AT_A_TIME]]
+        keys = {*weighed, *fate.worth_weighing(flight), *(out.key for out in stage.out)}
+        standings = {one.key: one for one in await self._journal.standing(sorted(keys))}
+        return jobs.work_of(
+            job,
+            stage,
+            fate.going_of(stage, [*waiting, *flight], standings),
+            tuple(item.key for item in waiting),
+            jobs.weigh(job, weighed, standings, scene.times(policy, now), scene.coverage, policy, now),
+        )
