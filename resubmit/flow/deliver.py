@@ -165,7 +165,7 @@ class Deliver:
                 received_at=due.received_at,
             ),
             size=due.body.size,
-            open_body=partial(self._journal.read_body, due.body),
+            open_body=partial(self._journal.read_body, due.body, due.message),
             key=attempt_key(due.message, no),
             no=no,
         )
