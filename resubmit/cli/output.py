@@ -41,9 +41,9 @@ class Output:
         for line in lines:
             print(line)
 
-    def line(self, text: str = "") -> None:
+    def line(self, text: str = "", end: str = "\n") -> None:
         """A line of our own words and cleaned values."""
-        print(text)
+        print(text, end=end)
 
     def text(self, text: str, indent: str = "") -> None:
         """A paragraph, broken to fit."""

@@ -1,4 +1,4 @@
-"""`serve` and `demo`: the commands that run a service."""
+"""`serve` and `demo`: the service itself, and the whole story in a minute."""
 
 from __future__ import annotations
 
@@ -8,19 +8,21 @@ from resubmit.cli.commands import Command
 
 
 def _add_serve(parser: argparse.ArgumentParser) -> None:
-    pass  # everything it needs is in the config
+    """Everything is in the config."""
 
 
 def _serve(args: argparse.Namespace) -> int:
-    from resubmit.app import serve
     from resubmit.config import find_config, load
 
-    return serve(load(find_config(args.config)))
+    config = load(find_config(args.config))
+    from resubmit.app import serve
+
+    return serve(config)
 
 
 def _add_demo(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="print the final report as one object")
-    parser.add_argument("--keep", action="store_true", help="leave it running, to be looked at")
+    parser.add_argument("--json", action="store_true", help="only the final report, as one object")
+    parser.add_argument("--keep", action="store_true", help="leave it running, with its paths printed")
 
 
 def _demo(args: argparse.Namespace) -> int:
@@ -33,13 +35,20 @@ COMMANDS = {
     "serve": Command(
         _add_serve,
         _serve,
-        "Run the service in the foreground until SIGTERM or Ctrl-C; it stops within 5 seconds.",
-        {"resubmit serve --config /etc/resubmit/config.toml": ""},
+        "Runs the service in the foreground until SIGTERM or SIGINT; it stops within 5 seconds.",
+        {
+            "resubmit serve --config config.toml": "",
+            "resubmit config check && resubmit serve": "",
+        },
     ),
     "demo": Command(
         _add_demo,
         _demo,
-        "The incident and its recovery, in under a minute, with real SMTP, TLS and a real journal of its own.",
-        {"resubmit demo": "", "resubmit demo --keep": "look around with the other commands"},
+        "The whole story in a minute: mail flows, a certificate expires, mail is stuck, the certificate is\n"
+        "renewed, and everything goes. Own process, journal and servers; names under .invalid only.",
+        {
+            "resubmit demo": "",
+            "resubmit demo --keep": "and look at it with the other commands",
+        },
     ),
 }

@@ -40,7 +40,9 @@ from resubmit.journal.readers.messages import (
 )
 from resubmit.journal.readers.overview import (
     audit,
+    destination_routes,
     false_ndrs,
+    gates,
     incident,
     incidents,
     job,
@@ -51,6 +53,7 @@ from resubmit.journal.readers.overview import (
 )
 from resubmit.journal.readers.reading import connect, reading, reply_text
 from resubmit.journal.readers.replayable import replayable
+from resubmit.journal.readers.soundness import backup, verify
 from resubmit.journal.readers.timeline import timeline
 
 __all__ = [
@@ -72,9 +75,12 @@ __all__ = [
     "Step",
     "UnreadableView",
     "audit",
+    "backup",
     "body",
     "connect",
+    "destination_routes",
     "false_ndrs",
+    "gates",
     "grouped",
     "incident",
     "incidents",
@@ -94,4 +100,5 @@ __all__ = [
     "size",
     "timeline",
     "unreadable",
+    "verify",
 ]

@@ -96,3 +96,8 @@ def headers_of(head: bytes) -> list[tuple[str, str]]:
             name, _, value = text.partition(":")
             fields.append((name.strip(), value.strip()))
     return fields
+
+
+def replay_sample(recipient: RecipientView) -> Plain:
+    """One of the recipients that `replay --dry-run` shows of those it would take."""
+    return {"id": id_text(recipient.message), **recipient_object(recipient)}

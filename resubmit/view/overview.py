@@ -86,7 +86,7 @@ def report_object(incident: IncidentView, false_ndrs: Sequence[FalseNdr]) -> Pla
 
 
 def job_object(job: JobView) -> Plain:
-    """An object of `jobs --json`, and of `replay --json`. Counts are recipients."""
+    """An object of `jobs --json`. `gate` is how the job's gate stands; counts are recipients."""
     return {
         "id": job.id,
         "state": job.state,
@@ -94,7 +94,8 @@ def job_object(job: JobView) -> Plain:
         "asked_by": job.asked_by,
         "reason": job.reason,
         "filter": filter_object(job.filter),
-        "gate": job.gate,
+        "gate": job.gate_state,
+        "gate_name": job.gate,
         "recipients": job.recipients,
         "accepted": job.accepted,
         "delivered": job.delivered,

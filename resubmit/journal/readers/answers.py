@@ -132,7 +132,8 @@ class FalseNdr:
 
 @dataclass(frozen=True, slots=True)
 class JobView:
-    """A replay with its counts, in recipients."""
+    """A replay with its counts, in recipients. `unfinished`: not sent yet, or without a reply. `gate` is the
+    gate's name, `gate_state` how it stands now."""
 
     id: int
     state: str
@@ -148,6 +149,8 @@ class JobView:
     delivered: int
     refused: int
     skipped: int
+    unfinished: int
+    gate_state: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,6 +88,18 @@ def _destination(gate: GateView | None, name: str, look: Row | None) -> Destinat
     return DestinationView(shown, look[0], tuple(json.loads(look[1])), look[2], look[3])
 
 
+def gates(conn: sqlite3.Connection) -> dict[str, str]:
+    """The state of every gate, by its whole name. One that never closed may be missing: it is open."""
+    with reading():
+        return dict(conn.execute("select name, state from gate").fetchall())
+
+
+def destination_routes(conn: sqlite3.Connection) -> dict[str, str]:
+    """The resubmission route of every destination the service last started with."""
+    with reading():
+        return dict(conn.execute("select name, resubmit_route from destination where current = 1").fetchall())
+
+
 # ── incidents ─────────────────────────────────────────────────────────────────────────────────────
 
 _INCIDENTS = """
@@ -149,8 +161,10 @@ _JOBS = """
 select
     j.id, j.state, j.asked_at, j.asked_by, j.reason, j.filter, j.gate, j.destination, j.ended_at,
     coalesce(c.recipients, 0), coalesce(c.accepted, 0), coalesce(c.delivered, 0), coalesce(c.refused, 0),
-    coalesce(c.skipped, 0)
-from job j left join job_count c on c.job = j.id
+    coalesce(c.skipped, 0), coalesce(c.unfinished, 0), coalesce(g.state, 'open')
+from job j
+left join job_count c on c.job = j.id
+left join gate g on g.name = j.gate
 """
 
 

@@ -1,0 +1,101 @@
+"""`explain`: what a trace file or a reply says. Reads nothing else, changes nothing, needs no config."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from resubmit.cli.commands import Command
+from resubmit.cli.output import Output, json_text, when
+from resubmit.cli.reading import add_output, now_ms
+from resubmit.cli.table import clean
+from resubmit.cli.zones import zone_of
+from resubmit.errors import UsageError
+from resubmit.evidence.base import Item
+from resubmit.evidence.reader import explain_file
+from resubmit.model.evidence import Evidence, Unreadable
+from resubmit.view.evidence import evidence_object
+
+
+def _add(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("files", metavar="FILE", nargs="+", help="files; - is stdin (a pasted reply, say)")
+    parser.add_argument("--timezone", metavar="TZ", default="UTC", help="of stamps without a zone (UTC)")
+    add_output(parser)
+
+
+def _run(args: argparse.Namespace) -> int:
+    out = Output(as_json=args.json)
+    zone = zone_of(args.timezone)
+    now = now_ms()
+    read = unreadable = 0
+    for name in args.files:
+        for item in _items(name, zone, now):
+            if isinstance(item, Unreadable):
+                unreadable += 1
+                place = f" {item.place}" if item.place else ""
+                out.note(f"{item.file}{place}: {item.reason}")
+                continue
+            read += 1
+            if out.as_json:
+                out.line(json_text(evidence_object(item)))
+            else:
+                if read > 1:
+                    out.line()
+                _show(item, out)
+    return 0 if not unreadable else 5 if read else 1
+
+
+def _items(name: str, zone: ZoneInfo, now: int) -> Iterator[Item]:
+    if name == "-":
+        yield from explain_file(sys.stdin.buffer, "-", timezone=zone, now=now)
+        return
+    if not Path(name).exists():
+        raise UsageError(f"{name}: no such file")
+    if Path(name).is_dir():
+        raise UsageError(f"{name}: a folder", hint=f"name its files: {name}/*")
+    with Path(name).open("rb") as file:
+        yield from explain_file(file, name, timezone=zone, now=now)
+
+
+def _show(evidence: Evidence, out: Output) -> None:
+    meaning = evidence.meaning
+    code = " ".join(str(word) for word in (evidence.code, evidence.enhanced_code) if word)
+    facts = [
+        ("Says", evidence.status.value + (f", cause {meaning.cause}" if meaning else "")),
+        ("Of", evidence.recipient),
+        ("From", evidence.sender),
+        ("Message-ID", evidence.message_id),
+        ("Network id", evidence.network_message_id),
+        ("Envelope id", evidence.envelope_id),
+        ("Queue id", evidence.queue_id),
+        ("At", when(evidence.observed_at) if evidence.observed_at is not None else ""),
+        ("Code", code),
+        ("Remote", evidence.remote),
+        ("Held by", evidence.holder.value if evidence.holder else ""),
+        ("Source", f"{evidence.source} {evidence.file} {evidence.place}".rstrip()),
+    ]
+    for name, value in facts:
+        if value:
+            out.line(f"{name + ':':<13}{clean(value)}")
+    if evidence.text:
+        out.text(f"“{evidence.text}”", "  ")
+    if meaning and meaning.advice:
+        out.text(f"→ {meaning.advice}", "  ")
+
+
+COMMANDS = {
+    "explain": Command(
+        _add,
+        _run,
+        "What a message trace or an SMTP reply says: source, recipient, status, cause, and what to do.\n"
+        "Reads nothing else, changes nothing, needs no config.",
+        {
+            "resubmit explain MessageTrace.csv": "",
+            "echo '450 4.7.320 Certificate validation failed' | resubmit explain -": "",
+            "resubmit explain trace.csv --timezone Europe/Berlin --json": "",
+        },
+    ),
+}

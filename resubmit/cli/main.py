@@ -1,0 +1,160 @@
+"""Finds the command, runs it, and turns every error into a line and an exit code: the one place for that.
+
+Exit codes: 0 done, 1 failed, 2 usage, 3 nothing matched (with --fail-empty), 4 not permitted, 5 partly,
+6 refused by a safety rule, 7 not reachable, 130 interrupted. No traceback for anything a user can cause.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import NoReturn
+
+from resubmit import __version__
+from resubmit.cli.commands import MODULES, Command, overview
+from resubmit.cli.table import clean
+from resubmit.errors import ConfigError, ResubmitError, UsageError
+
+TRACEBACK = "RESUBMIT_TRACEBACK"
+"""Set in the environment, an error we did not expect shows where it happened."""
+
+_USAGE = "resubmit [--config FILE] COMMAND …"
+_EXAMPLES = """examples:
+  resubmit demo                         see it work, in a minute, without a config
+  resubmit serve --config config.toml   run it
+  resubmit list --stuck                 what waits, and until when
+  resubmit probe mail.contoso.com       is TLS well there, and what to do
+  resubmit replay --since 6h --dry-run  what a replay would take
+
+`resubmit COMMAND --help` tells of each. The config is --config, else $RESUBMIT_CONFIG, else ./config.toml,
+else /etc/resubmit/config.toml."""
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose mistakes are ours to tell."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message, hint=f"see `{self.prog} --help`")
+
+
+def run(words: Sequence[str]) -> int:
+    """Run a command line (without the program's name); its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        code = _dispatch(list(words))
+        sys.stdout.flush()
+        return code
+    except SystemExit as done:  # argparse's --help
+        return done.code if isinstance(done.code, int) else 0
+    except KeyboardInterrupt:
+        _say("interrupted")
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has gone (`| head`): nothing is left to say, and nobody to say it to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except ConfigError as error:
+        for problem in error.problems:
+            _say(problem, prefix="")
+        return error.exit_code
+    except ResubmitError as error:
+        _say(error.message)
+        if error.hint:
+            _say(error.hint, prefix="  ")
+        return error.exit_code
+    except OSError as error:
+        _say(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        return 4 if isinstance(error, PermissionError) else 1
+    except Exception as error:
+        # A mistake of ours: one line for the person, the rest on demand.
+        if os.environ.get(TRACEBACK):
+            raise
+        _say(f"an error nobody expected: {type(error).__name__}: {error}")
+        _say(f"please report it; with {TRACEBACK}=1 in the environment it shows where it happened", "  ")
+        return 1
+
+
+def _dispatch(words: list[str]) -> int:
+    before, name, after = _split(words)
+    top = Parser(prog="resubmit", usage=_USAGE, add_help=True, allow_abbrev=False, epilog=_EXAMPLES,
+                 description=overview(), formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    _global_options(top)
+    top.add_argument("--version", action="store_true", help="the version; with --verbose SQLite's too")
+    top.add_argument("--verbose", action="store_true", help=argparse.SUPPRESS)
+    given = top.parse_args(before, argparse.Namespace(config=None))
+    if given.version:
+        return _version(verbose=given.verbose)
+    if name is None:
+        top.print_help()
+        return 0 if not words else UsageError.exit_code
+    command = find(name)
+    parser = parser_for(name, command)
+    _global_options(parser)
+    args = parser.parse_args(after, argparse.Namespace(config=given.config))
+    return command.run(args)
+
+
+def find(name: str) -> Command:
+    """The command of that name; its module is imported now. UsageError names the nearest."""
+    module = MODULES.get(name)
+    if module is None:
+        from difflib import get_close_matches
+
+        near = get_close_matches(name, MODULES, n=1)
+        raise UsageError(
+            f"there is no command {name!r}",
+            hint=f"did you mean `resubmit {near[0]}`?" if near else "see `resubmit --help`",
+        )
+    commands: dict[str, Command] = import_module(f"resubmit.cli.{module}").COMMANDS
+    return commands[name]
+
+
+def parser_for(name: str, command: Command) -> Parser:
+    """The parser of one command, with its examples at the end of the help."""
+    width = min(44, max(len(line) for line in command.examples))
+    shown = "\n".join(f"  {line:<{width}}  {about}".rstrip() for line, about in command.examples.items())
+    parser = Parser(
+        prog=f"resubmit {name}",
+        description=command.about,
+        epilog=f"examples:\n{shown}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    command.add(parser)
+    return parser
+
+
+def _global_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", metavar="FILE", default=argparse.SUPPRESS, help="the config file")
+
+
+def _split(words: list[str]) -> tuple[list[str], str | None, list[str]]:
+    """What stands before the command, the command, what stands after."""
+    i = 0
+    while i < len(words):
+        if not words[i].startswith("-"):
+            return words[:i], words[i], words[i + 1 :]
+        i += 2 if words[i] == "--config" else 1
+    return words, None, []
+
+
+def _version(*, verbose: bool) -> int:
+    print(f"resubmit {__version__}")
+    if verbose:
+        import platform
+
+        from resubmit.journal.connection import is_sound, sqlite_version
+
+        sound = "sound" if is_sound() else "has the WAL-reset bug; install pysqlite3 or SQLite 3.51.3"
+        print(f"SQLite {sqlite_version()} ({sound})")
+        print(f"Python {platform.python_version()} on {platform.system()} {platform.machine()}")
+    return 0
+
+
+def _say(text: str, prefix: str = "resubmit: ") -> None:
+    print(prefix + clean(text), file=sys.stderr)
