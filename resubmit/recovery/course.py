@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from resubmit.model.moment import Ms
 from resubmit.model.recipient import RecipientKey
+from resubmit.recovery import eligible
 from resubmit.recovery import gate as gate_rule
 from resubmit.recovery import incident as incident_rule
 from resubmit.recovery import jobs as job_rule
@@ -100,6 +101,12 @@ class Orders:
         return bool(acts) or any(job.does_something for job in self.jobs)
 
 
+def _still(standing: Standing, incident: Incident, policy: Policy, live: bool, now: Ms) -> bool:
+    """Whether a member is caught by what its current attempt met: one that was sent again after the fix and
+    is only being processed yet is not to be sent a third time."""
+    return eligible.belongs(standing, incident, policy, live=live, now=now).yes
+
+
 def destination(
     scene: Scene, works: Sequence[Work], policy: Policy, *, holds: bool, now: Ms, started_at: Ms
 ) -> Orders:
@@ -108,7 +115,8 @@ def destination(
     incident = incident_of(scene.incidents, policy.name)
     members = [s for s in scene.trouble if incident is not None and s.incident == incident.id]
     taken = frozenset(key for work in works for key in _keys(work))
-    ask = job_rule.members_to_ask_for(members, taken, policy)
+    still = [] if incident is None else [s for s in members if _still(s, incident, policy, live, now)]
+    ask = job_rule.members_to_ask_for(still, taken, policy)
     plans = {} if holds else _plans(scene, works, policy, times, now)
     trial = job_rule.trial_of(works, plans, len(members), len(ask))
     decision = gate_rule.decide(

@@ -124,7 +124,8 @@ def is_explained(standing: Standing, policy: Policy, *, live: bool, now: Ms) -> 
     if standing.scope in (Scope.RECIPIENT, Scope.MESSAGE):
         return Ruling(True, f"fails on its own account: {standing.cause or 'no cause told'}")
     if standing.state is State.ACCEPTED:
-        ends = taken_at(standing) + (policy.expires_after if live else 0) + policy.trace_lag
+        # Twice: a trace is told within trace_lag of its being asked, and then has to be read here.
+        ends = taken_at(standing) + (policy.expires_after if live else 0) + 2 * policy.trace_lag
         if now >= ends:
             return Ruling(True, "taken, and nothing tells what became of it: unproven")
         return Ruling(False, f"taken, news may come until {at_text(ends)}")
