@@ -11,11 +11,10 @@ from dataclasses import dataclass
 
 from resubmit.model.moment import Ms
 from resubmit.model.recipient import RecipientKey
-from resubmit.recovery import eligible
+from resubmit.recovery import eligible, route_gate
 from resubmit.recovery import gate as gate_rule
 from resubmit.recovery import incident as incident_rule
 from resubmit.recovery import jobs as job_rule
-from resubmit.recovery import route_gate
 from resubmit.recovery.due import Due
 from resubmit.recovery.facts import Coverage, Fault, Gate, Incident, Look, Standing
 from resubmit.recovery.fate import not_begun

@@ -24,6 +24,7 @@ from resubmit.model.evidence import Cause, Scope, Status
 from resubmit.model.moment import DAY, MINUTE, Ms
 from resubmit.model.tls import Health
 from resubmit.recovery.facts import Fault, Gate, Look
+from resubmit.recovery.looks import has_changed, healthy_row, leading, reference_of
 from resubmit.recovery.memory import Memory, Reference, memory_of
 from resubmit.recovery.policy import Policy
 from resubmit.recovery.words import at_text, many
@@ -42,8 +43,6 @@ LONGEST_WAIT = 60 * MINUTE
 """Between two canaries while nothing changes; doubles up to it from trace_lag."""
 EVIDENCE_COUNTS_FOR = 7 * DAY
 """Where neither a fault nor a fix is known."""
-_LOOK_TAKES = 30_000
-"""A look's time is its end: one begun in time may be dated so much later."""
 
 # fmt: off
 _CONNECTION_CODES = frozenset((
@@ -166,7 +165,7 @@ def _while_open(
             cause=_cause_text(against),
         )
     known = [look for look in looks if look.health != Health.UNKNOWN]
-    row = _leading(known, Health.FAULTY)
+    row = leading(known, Health.FAULTY)
     if len(row) >= FAULTY_LOOKS and (memory.fixed_at is None or row[1].at > memory.fixed_at):
         first = row[-1].at
         looks_text = f"{many(len(row), 'faulty look')} in a row, the last at {at_text(row[0].at)}"
@@ -191,7 +190,7 @@ def _failed_step(memory: Memory, looks: Sequence[Look], trial: Trial, now: Ms) -
 def _new_fault(first: Ms, worst: Ms, looks: Sequence[Look], policy: Policy, before: Memory) -> Memory:
     # A gate that was open has had its proof: the failed canaries before it are history.
     fresh = Memory(fault_at=first, worst_at=worst)
-    return replace(fresh, reference=_reference(fresh, looks, policy))
+    return replace(fresh, reference=reference_of(fresh, looks, policy))
 
 
 def _closed(reasons: tuple[str, ...], memory: Memory, *, fault_from: Ms, cause: str) -> Decision:
@@ -212,14 +211,20 @@ def _while_closed(
 ) -> Decision:
     if memory.fault_at is None:  # closed by hand, or by an older version
         memory = replace(memory, fault_at=gate.since, worst_at=gate.since)
-    memory = replace(memory, reference=_reference(memory, everything, policy))
+    memory = replace(memory, reference=reference_of(memory, everything, policy))
     worst = _worst(memory, looks, faults, now)
     memory = replace(memory, worst_at=worst, unknown_since=_unknown_since(gate, memory, looks, now))
     known = [look for look in looks if look.health != Health.UNKNOWN]
+    row = healthy_row(known, worst)
+    dark = memory.unknown_since
+    if dark is not None and now >= dark + UNKNOWN_FOR and not _canary_wait(memory, row, policy, now):
+        text = f"the probe has told nothing since {at_text(dark)}: the canary decides"
+        before = replace(memory, worst_at=max([worst, *(look.at for look in known[:1])]))
+        return replace(_testing(before, "unknown", now, now, text), tell=True)
+    ends = dark + UNKNOWN_FOR if dark is not None else None
     if known and known[0].health == Health.FAULTY:
         text = f"the look at {at_text(known[0].at)} is faulty: {_codes(known[0])}"
-        return Decision(CLOSED, (text,), memory)
-    row = _row(known, worst)
+        return Decision(CLOSED, (text,), memory, wake_at=ends)
     if wait := _canary_wait(memory, row, policy, now):
         return Decision(CLOSED, (wait[1],), memory, wake_at=wait[0])
     if standing_in := _delivery(faults, worst, known, policy):
@@ -231,25 +236,16 @@ def _while_closed(
     fresh_for = max(LOOKS_COUNT_FOR * policy.probe_interval, MINUTE)
     if len(row) >= policy.healthy_probes and now - row[0].at <= fresh_for:
         return _healthy(memory, row, policy)
-    if memory.unknown_since is not None and not row:
-        ends = memory.unknown_since + UNKNOWN_FOR
-        if now >= ends:
-            text = f"the probe has told nothing since {at_text(memory.unknown_since)}: the canary decides"
-            return replace(_testing(memory, "unknown", now, now, text), tell=True)
-        text = (
-            f"no look has told anything since {at_text(memory.unknown_since)}: {_codes(looks[0])}"
-            if looks
-            else ""
-        )
-        reasons = gate.reasons if not text or known else (text,)
-        return Decision(CLOSED, reasons, memory, wake_at=ends)
     if row:
         text = (
             f"{many(len(row), 'healthy look')} in a row of {policy.healthy_probes}, "
             f"the last at {at_text(row[0].at)}"
         )
-        return Decision(CLOSED, (text,), memory)
-    return Decision(CLOSED, gate.reasons, memory)
+        return Decision(CLOSED, (text,), memory, wake_at=ends)
+    if dark is not None and looks:
+        text = f"no look has told anything since {at_text(dark)}: {_codes(looks[0])}"
+        return Decision(CLOSED, (text,), memory, wake_at=ends)
+    return Decision(CLOSED, gate.reasons, memory, wake_at=ends)
 
 
 def _worst(memory: Memory, looks: Sequence[Look], faults: Sequence[Fault], now: Ms) -> Ms:
@@ -257,13 +253,13 @@ def _worst(memory: Memory, looks: Sequence[Look], faults: Sequence[Fault], now: 
     after the row of healthy looks had begun."""
     worst = memory.worst_at or memory.fault_at or 0
     known = [look for look in looks if look.health != Health.UNKNOWN]
-    row = _row(known, worst)
+    row = healthy_row(known, worst)
     while row:
         against = [f for f in faults if speaks_against(f, row[-1].at) and f.at > worst]
         if not against:
             break
         worst = max(min(now, f.at) for f in against)
-        shorter = _row(known, worst)
+        shorter = healthy_row(known, worst)
         if len(shorter) == len(row):
             break
         row = shorter
@@ -277,7 +273,7 @@ def _healthy(memory: Memory, row: Sequence[Look], policy: Policy) -> Decision:
     if reference is None:
         note = "no look from the time of the fault to compare with: the canary decides"
         return _testing(memory, "no_look", row[-1].at, complete.at, text, note)
-    if _changed(reference, row[0]):
+    if has_changed(reference, row[0]):
         return _testing(memory, "changed", row[-1].at, complete.at, text)
     note = "healthy, but nothing has changed since the fault: is the probe looking at the right place?"
     return replace(_testing(memory, "unchanged", row[-1].at, complete.at, text, note), tell=True)
@@ -292,7 +288,7 @@ def _canary_wait(memory: Memory, row: Sequence[Look], policy: Policy, now: Ms) -
     """After a canary that failed: growing gaps, but for a change that can be seen."""
     if not memory.tries or memory.failed_at is None:
         return None
-    if row and memory.reference is not None and _changed(memory.reference, row[0]):
+    if row and memory.reference is not None and has_changed(memory.reference, row[0]):
         return None
     ends = memory.failed_at + min(LONGEST_WAIT, policy.trace_lag * 2 ** (memory.tries - 1))
     if now >= ends:
@@ -313,7 +309,7 @@ def _unknown_since(gate: Gate, memory: Memory, looks: Sequence[Look], now: Ms) -
     """Since when looks have told nothing: kept, because the journal hands out the newest looks only."""
     if looks and looks[0].health != Health.UNKNOWN:
         return None
-    run = _leading(looks, Health.UNKNOWN)
+    run = leading(looks, Health.UNKNOWN)
     if memory.unknown_since is not None and len(run) == len(looks):
         return memory.unknown_since
     if run:
@@ -366,49 +362,6 @@ def _open(memory: Memory, *reasons: str) -> Decision:
 
 
 # ── shared ────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _reference(memory: Memory, looks: Sequence[Look], policy: Policy) -> Reference | None:
-    """The look at the fault's own time. One that saw the fault is the best there is; else the last one
-    before it, else the first after it, within a watch interval."""
-    if memory.reference is not None and memory.reference.health == Health.FAULTY:
-        return memory.reference
-    fault_at = memory.failed_at or memory.fault_at
-    if fault_at is None:
-        return memory.reference
-    reach = policy.watch_interval + _LOOK_TAKES
-    after = max(fault_at - reach, memory.failed_at or 0)
-    faulty = [look for look in looks if look.health == Health.FAULTY and look.at >= after]
-    near = [look for look in looks if look.health == Health.HEALTHY and abs(look.at - fault_at) <= reach]
-    before = [look for look in near if look.at <= fault_at]
-    chosen = max(faulty, key=_by_time, default=None)
-    if chosen is None and memory.reference is not None:
-        return memory.reference
-    chosen = chosen or max(before, key=_by_time, default=None) or min(near, key=_by_time, default=None)
-    return Reference(chosen.at, chosen.health, chosen.fingerprint) if chosen else None
-
-
-def _by_time(look: Look) -> tuple[Ms, str]:
-    return look.at, look.fingerprint
-
-
-def _changed(reference: Reference, look: Look) -> bool:
-    # What was seen as faulty and is healthy now has changed, even with the same certificate.
-    return reference.health == Health.FAULTY or reference.fingerprint != look.fingerprint
-
-
-def _row(known: Sequence[Look], worst: Ms) -> list[Look]:
-    """The healthy looks in a row, newest first, that are later than the worst that is known."""
-    return [look for look in _leading(known, Health.HEALTHY) if look.at > worst]
-
-
-def _leading(looks: Sequence[Look], health: Health) -> list[Look]:
-    run: list[Look] = []
-    for look in looks:
-        if look.health != health:
-            break
-        run.append(look)
-    return run
 
 
 def _newest_first(faults: Sequence[Fault]) -> list[Fault]:
