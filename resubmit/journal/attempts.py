@@ -6,6 +6,8 @@ have not turned, all looked at in the transaction that opens it (design rule 9).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from resubmit.journal import moves
 from resubmit.journal.codec import clean, day_of
 from resubmit.journal.connection import sqlite3
@@ -231,7 +233,7 @@ def adopt_orphans(connection: sqlite3.Connection, at: Ms) -> int:
 
 
 def make_due(
-    connection: sqlite3.Connection, keys: list[RecipientKey], at: Ms, route: str | None, job: int | None
+    connection: sqlite3.Connection, keys: Sequence[RecipientKey], at: Ms, route: str | None, job: int | None
 ) -> int:
     """Their next attempt is due at `at`; returns for how many. Those that can't be sent, by their state or
     because their body is gone, are left alone, and their item in the job is skipped."""

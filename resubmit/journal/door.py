@@ -8,6 +8,7 @@ process and another store can stand behind the same verbs. Opening and closing: 
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 
 from resubmit.errors import JournalError
@@ -67,7 +68,7 @@ class Journal(Reads):
             lambda connection: mail.add_recipient(connection, message, recipient, at, why), "due"
         )
 
-    async def excuse(self, keys: list[RecipientKey], why: str = "no notice can be sent") -> int:
+    async def excuse(self, keys: Sequence[RecipientKey], why: str = "no notice can be sent") -> int:
         """These owe their sender no notice any more; returns how many did."""
         at = self._clock.now()
         return await self._write(lambda connection: notices.forget(connection, keys, at, why))
@@ -84,14 +85,14 @@ class Journal(Reads):
             lambda connection: attempts.end(connection, ended), "due", "evidence", "job", vital=True
         )
 
-    async def move(self, wanted: list[Move]) -> list[Moved | Stale]:
+    async def move(self, wanted: Sequence[Move]) -> list[Moved | Stale]:
         """Events of timers and operators; one answer a move."""
         return await self._write(
             lambda connection: [moves.apply(connection, move) for move in wanted], "due", "job", vital=True
         )
 
     async def make_due(
-        self, keys: list[RecipientKey], at: Ms, route: str | None = None, job: int | None = None
+        self, keys: Sequence[RecipientKey], at: Ms, route: str | None = None, job: int | None = None
     ) -> int:
         """Their next attempt is due at `at`, over `route` (None: as before), for `job`; returns how many."""
         return await self._write(
@@ -102,13 +103,13 @@ class Journal(Reads):
         """Attempts that a dead process left open are in doubt; returns how many recipients."""
         return await self._write(lambda connection: attempts.adopt_orphans(connection, at), "due", vital=True)
 
-    async def reassign(self, changed: list[tuple[RecipientKey, str, str, Ms | None]]) -> int:
+    async def reassign(self, changed: Sequence[tuple[RecipientKey, str, str, Ms | None]]) -> int:
         """Open recipients take destination, route and deadline of a changed config; returns how many."""
         return await self._write(lambda connection: gates.reassign(connection, changed), "due")
 
     # ── evidence ────────────────────────────────────────────────────────────────────────────────────
 
-    async def observe(self, observed: list[Observed], cursor: Cursor | None = None) -> list[Filed]:
+    async def observe(self, observed: Sequence[Observed], cursor: Cursor | None = None) -> list[Filed]:
         """Evidence and what it does, and how far its source was read; one answer each."""
         at = self._clock.now()
         octets = sum(len(one.row.raw) for one in observed)
@@ -163,7 +164,7 @@ class Journal(Reads):
         """The named columns of an incident take these values."""
         await self._write(lambda connection: incidents.update_incident(connection, incident, fields), "gate")
 
-    async def join_incident(self, incident: int, keys: list[RecipientKey], at: Ms) -> int:
+    async def join_incident(self, incident: int, keys: Sequence[RecipientKey], at: Ms) -> int:
         """These recipients were caught in it, each once; returns how many are new."""
         return await self._write(lambda connection: incidents.join_incident(connection, incident, keys, at))
 
@@ -185,7 +186,7 @@ class Journal(Reads):
             "job",
         )
 
-    async def set_job_items(self, job: int, items: list[tuple[RecipientKey, str, int | None]]) -> None:
+    async def set_job_items(self, job: int, items: Sequence[tuple[RecipientKey, str, int | None]]) -> None:
         """Items of a job take a state and, unless None, the attempt's number."""
         at = self._clock.now()
         await self._write(lambda connection: incidents.set_items(connection, job, items, at), "job")
@@ -194,7 +195,7 @@ class Journal(Reads):
         """What a person did is kept."""
         await self._write(lambda connection: gates.audit(connection, row))
 
-    async def mirror(self, destinations: list[Destined]) -> None:
+    async def mirror(self, destinations: Sequence[Destined]) -> None:
         """What the config says of destinations now, for the view of who is stuck."""
         await self._write(lambda connection: gates.mirror(connection, destinations))
 

@@ -6,6 +6,7 @@ Promises: a gate turns only from the version its caller judged; a turn and its r
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 from resubmit.journal.codec import clean, read_words, words
 from resubmit.journal.connection import sqlite3
@@ -169,7 +170,7 @@ def coverage(connection: sqlite3.Connection, since: Ms) -> list[Coverage]:
     return [Coverage(*row) for row in connection.execute(_COVERAGE, (since,))]
 
 
-def mirror(connection: sqlite3.Connection, destinations: list[Destined]) -> None:
+def mirror(connection: sqlite3.Connection, destinations: Sequence[Destined]) -> None:
     """What the config says of destinations now; those it no longer names keep their row, marked so."""
     connection.execute("update destination set current = 0")
     for one in destinations:
@@ -178,7 +179,9 @@ def mirror(connection: sqlite3.Connection, destinations: list[Destined]) -> None
         connection.execute(_MIRROR, (one.name, *spans, one.route, one.resubmit_route, data))
 
 
-def reassign(connection: sqlite3.Connection, changed: list[tuple[RecipientKey, str, str, Ms | None]]) -> int:
+def reassign(
+    connection: sqlite3.Connection, changed: Sequence[tuple[RecipientKey, str, str, Ms | None]]
+) -> int:
     """Open recipients take the destination, route and deadline (None: as it was) a new config gives them;
     returns how many."""
     return sum(

@@ -6,6 +6,8 @@ incident's from its recipients, so that neither can drift.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from resubmit.journal import moves
 from resubmit.journal.codec import clean, maybe
 from resubmit.journal.connection import sqlite3
@@ -133,7 +135,7 @@ def update_incident(connection: sqlite3.Connection, incident: int, fields: dict[
     connection.execute(f"update incident set {sets} where id = ?", (*fields.values(), incident))  # noqa: S608
 
 
-def join_incident(connection: sqlite3.Connection, incident: int, keys: list[RecipientKey], at: Ms) -> int:
+def join_incident(connection: sqlite3.Connection, incident: int, keys: Sequence[RecipientKey], at: Ms) -> int:
     """These recipients were caught in it, each once; returns how many are new."""
     count = 0
     for key in keys:
@@ -205,14 +207,14 @@ def step_job(
 
 
 def set_items(
-    connection: sqlite3.Connection, job: int, items: list[tuple[RecipientKey, str, int | None]], at: Ms
+    connection: sqlite3.Connection, job: int, items: Sequence[tuple[RecipientKey, str, int | None]], at: Ms
 ) -> None:
     """Items take a state and, unless None, the attempt's number."""
     for key, state, no in items:
         connection.execute(_SET_ITEM, (state, no, at, job, key.message, key.n))
 
 
-def jobs(connection: sqlite3.Connection, states: list[str]) -> list[JobRow]:
+def jobs(connection: sqlite3.Connection, states: Sequence[str]) -> list[JobRow]:
     """Jobs in these states (none named: all), oldest first, with their counts."""
     marks = ", ".join("?" * len(states))
     where = f"where j.state in ({marks})" if states else ""

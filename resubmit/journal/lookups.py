@@ -6,7 +6,7 @@ journal holds: 11 µs for 4 of them, 59 for 32.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from resubmit.journal.codec import day_of, read_words
 from resubmit.journal.connection import sqlite3
@@ -118,7 +118,7 @@ _IS_KNOWN = "select 1 from evidence where source = ? and digest = ?"
 _NEVER_CONNECTED = frozenset({"lookup", "connect"})
 
 
-def candidates(connection: sqlite3.Connection, lookups: list[Lookup]) -> list[list[Candidate]]:
+def candidates(connection: sqlite3.Connection, lookups: Sequence[Lookup]) -> list[list[Candidate]]:
     """For each lookup the messages it may be about, oldest first, with recipients and attempts."""
     made: dict[int, Candidate | None] = {}
     answers: list[list[Candidate]] = []
@@ -256,7 +256,7 @@ def evidence_row(columns: list[object]) -> EvidenceRow:
     return EvidenceRow(*plain)  # type: ignore[arg-type]
 
 
-def is_known(connection: sqlite3.Connection, source: str, digests: list[bytes]) -> set[bytes]:
+def is_known(connection: sqlite3.Connection, source: str, digests: Sequence[bytes]) -> set[bytes]:
     """Those of a source's digests that are stored."""
     return {
         digest for digest in digests if connection.execute(_IS_KNOWN, (source, digest)).fetchone() is not None

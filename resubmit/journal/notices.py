@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from resubmit.journal import moves
 from resubmit.journal.codec import read_words
 from resubmit.journal.connection import sqlite3
@@ -35,7 +37,7 @@ def owed(connection: sqlite3.Connection, limit: int) -> list[OwedNotice]:
     ]
 
 
-def forget(connection: sqlite3.Connection, keys: list[RecipientKey], at: Ms, why: str) -> int:
+def forget(connection: sqlite3.Connection, keys: Sequence[RecipientKey], at: Ms, why: str) -> int:
     """No notice is owed for these any more; history says why. Returns for how many one was."""
     count = 0
     for key in keys:

@@ -7,6 +7,7 @@ Source: design, section 3 rules 2, 3, 6 and 8.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from resubmit.journal import mail, moves
@@ -75,7 +76,7 @@ set reason = excluded.reason, at = excluded.at
 
 
 def observe(
-    connection: sqlite3.Connection, observed: list[Observed], cursor: Cursor | None, at: Ms
+    connection: sqlite3.Connection, observed: Sequence[Observed], cursor: Cursor | None, at: Ms
 ) -> list[Filed]:
     """Store evidence and carry out what it does; one answer each, in order.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
 from resubmit.journal import due, gates, incidents, lookups, mail, notices, recovery_reads, standings
 from resubmit.journal.bodies import FileSpool
@@ -90,7 +90,7 @@ class Reads(Opened):
 
     # ── evidence ────────────────────────────────────────────────────────────────────────────────────
 
-    async def candidates(self, wanted: list[Lookup]) -> list[list[Candidate]]:
+    async def candidates(self, wanted: Sequence[Lookup]) -> list[list[Candidate]]:
         """For each lookup the messages it may be about."""
         return await self._read(lambda connection: lookups.candidates(connection, wanted))
 
@@ -104,7 +104,7 @@ class Reads(Opened):
         """Stored evidence without an owner of one Message-ID key and recipient (design rule 8)."""
         return await self._read(lambda connection: lookups.unowned(connection, key, recipient))
 
-    async def is_known(self, source: str, digests: list[bytes]) -> set[bytes]:
+    async def is_known(self, source: str, digests: Sequence[bytes]) -> set[bytes]:
         """Those of a source's digests that are stored."""
         return await self._read(lambda connection: lookups.is_known(connection, source, digests))
 
@@ -165,7 +165,7 @@ class Reads(Opened):
             )
         )
 
-    async def standing(self, keys: list[RecipientKey]) -> list[Standing]:
+    async def standing(self, keys: Sequence[RecipientKey]) -> list[Standing]:
         """Where these recipients stand; those that are gone are left out."""
         return await self._read(lambda connection: standings.of_keys(connection, keys))
 

@@ -6,6 +6,8 @@ stays and its history says so. Each slice is small, so that no mail waits long f
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from resubmit.journal import moves
 from resubmit.journal.connection import sqlite3
 from resubmit.journal.verbs import Move
@@ -144,7 +146,7 @@ def scan(
 
 
 def prune(
-    connection: sqlite3.Connection, rule: str, before: Ms, messages: list[int], at: Ms
+    connection: sqlite3.Connection, rule: str, before: Ms, messages: Sequence[int], at: Ms
 ) -> tuple[int, list[str]]:
     """Remove those of the messages that still may go; how many went, and the names of their body files,
     which the caller removes once this is on the disk."""

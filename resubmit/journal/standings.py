@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from resubmit.journal.codec import maybe
 from resubmit.journal.connection import sqlite3
@@ -103,7 +103,7 @@ _TROUBLE_STATES = (State.RETRYING, State.IN_DOUBT, State.PENDING, State.DEFERRED
 _EVER: Ms = (1 << 63) - 1
 
 
-def of_keys(connection: sqlite3.Connection, keys: list[RecipientKey]) -> list[Standing]:
+def of_keys(connection: sqlite3.Connection, keys: Sequence[RecipientKey]) -> list[Standing]:
     """Where these recipients stand, in the order asked; those that are gone are left out."""
     found = (connection.execute(_ONE, (key.message, key.n)).fetchone() for key in keys)
     return [_standing(row) for row in found if row is not None]

@@ -1,0 +1,297 @@
+"""Evidence: stored once, moved once, bound for good, and found again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from resubmit.journal import read
+from resubmit.journal.door import Journal
+from resubmit.journal.verbs import Coverage, Cursor, Lookup, Member, Observed
+from resubmit.model.evidence import Cause, Holder, Scope
+from resubmit.model.ids import attempt_key
+from resubmit.model.moment import DAY, HOUR, MINUTE
+from resubmit.model.recipient import Event, RecipientKey, State
+from tests.helpers.journals import NOW, HandClock, arrival, attempt, move, recipient, row, seen, state
+
+
+async def test_the_same_statement_is_known_whatever_file_it_stands_in(journal: Journal) -> None:
+    message = await journal.record(arrival())
+    await attempt(journal, message)
+    first = seen(message, Event.SEEN_DEFERRED)
+    again = replace(first, row=replace(first.row, file="traces/b.csv", place="9", read_at=NOW + DAY))
+    (new,) = await journal.observe([first], Cursor("folder", "a.csv", "1"))
+    answers = await journal.observe([again, first], Cursor("folder", "b.csv", "2"))
+    assert new.outcome == "new"
+    assert [move.to for move in new.moved] == [State.DEFERRED]
+    assert [(answer.outcome, answer.evidence) for answer in answers] == [("known", new.evidence)] * 2
+    assert await journal.cursor("folder", "a.csv") == "1"
+    assert await journal.cursor("folder", "b.csv") == "2"
+    assert await journal.cursor("folder", "c.csv") is None
+    digests = [first.row.digest, b"\0" * 16]
+    assert await journal.is_known("trace_csv", digests) == {first.row.digest}
+    assert await journal.is_known("dsn", digests) == set()
+
+
+async def test_what_was_decided_on_an_older_attempt_is_stale_and_not_stored(journal: Journal) -> None:
+    message = await journal.record(arrival())
+    await attempt(journal, message)
+    wrong = seen(message, Event.SEEN_DELIVERED, no=2)
+    (answer,) = await journal.observe([wrong])
+    assert (answer.outcome, answer.evidence) == ("stale", None)
+    assert await journal.is_known("trace_csv", [wrong.row.digest]) == set()
+
+
+async def test_evidence_of_nobody_is_kept_and_finds_its_owner_later(journal: Journal) -> None:
+    early = Observed(row(), "unmatched", "no such message")
+    (answer,) = await journal.observe([early])
+    (kept,) = await journal.unmatched()
+    assert (kept.id, kept.row, kept.match) == (answer.evidence, early.row, "unmatched")
+    (again,) = await journal.observe([replace(early, refile=kept.id)])
+    assert again.outcome == "new"
+    assert await journal.unmatched(tries_below=1) == []
+    assert len(await journal.unmatched(tries_below=2)) == 1
+    assert await journal.unmatched(after=kept.id) == []
+    message = await journal.record(arrival())
+    await attempt(journal, message)
+    (found,) = await journal.observe([replace(seen(message, Event.SEEN_DEFERRED), refile=kept.id)])
+    assert [move.to for move in found.moved] == [State.DEFERRED]
+    assert await journal.unmatched() == []
+    (late,) = await journal.observe([replace(seen(message, Event.SEEN_DEFERRED), refile=kept.id)])
+    assert late.outcome == "known"
+
+
+async def test_an_unowned_row_that_comes_again_with_an_owner_gets_it(journal: Journal) -> None:
+    (answer,) = await journal.observe([Observed(row(), "unmatched", "no such message")])
+    message = await journal.record(arrival())
+    await attempt(journal, message)
+    (again,) = await journal.observe([seen(message, Event.SEEN_DEFERRED)])
+    assert (again.outcome, again.evidence) == ("new", answer.evidence)
+    assert await state(journal, message) is State.DEFERRED
+
+
+async def test_ambiguous_bad_news_moves_each_candidate_once(journal: Journal) -> None:
+    messages = [await journal.record(arrival()) for _ in range(2)]
+    for message in messages:
+        await attempt(journal, message)
+    moves = tuple(move(message, Event.SEEN_DEFERRED, attempt=1) for message in messages)
+    both = Observed(row(), "ambiguous", "two alike", moves=moves)
+    (answer,) = await journal.observe([both])
+    assert [one.to for one in answer.moved] == [State.DEFERRED, State.DEFERRED]
+    (again,) = await journal.observe([replace(both, refile=answer.evidence)])
+    assert again.moved == ()
+    assert [one.match for one in await journal.unowned("1@example.org", "<ANN@contoso.com>")] == ["ambiguous"]
+    assert await journal.unowned("1@example.org", "bob@contoso.com") == []
+
+
+async def test_a_batch_answers_each_in_order_and_saves_the_cursor_with_it(journal: Journal) -> None:
+    message = await journal.record(arrival())
+    await attempt(journal, message)
+    answers = await journal.observe(
+        [
+            seen(message, Event.SEEN_PENDING, "a"),
+            seen(message, Event.SEEN_DEFERRED, "b", no=7),
+            seen(message, Event.SEEN_PENDING, "a"),
+            seen(99, Event.SEEN_PENDING, "c"),
+        ],
+        Cursor("folder", "f", "5"),
+    )
+    assert [answer.outcome for answer in answers] == ["new", "stale", "known", "stale"]
+    assert await journal.cursor("folder", "f") == "5"
+
+
+async def test_a_binding_stays_and_is_found(journal: Journal) -> None:
+    message = await journal.record(arrival())
+    begun = await attempt(journal, message)
+    bound = seen(message, Event.SEEN_PENDING, binds=True, network_message_id="guid-1")
+    await journal.observe([bound])
+    ((found,),) = await journal.candidates([Lookup(network_message_id="guid-1")])
+    (one,) = found.recipients[0].attempts
+    assert found.message == message
+    assert (one.no, one.offer, one.network_message_ids) == (1, begun.offer, ("guid-1",))
+
+
+async def test_a_member_becomes_a_recipient_once(journal: Journal) -> None:
+    message = await journal.record(arrival(recipient("all@contoso.com")))
+    await attempt(journal, message)
+    await journal.observe([seen(message, Event.SEEN_EXPANDED, "x", recipient="all@contoso.com")])
+    member = Member("bob@contoso.com", "hybrid", "eop", 0, "guid-1")
+    told = seen(
+        message, Event.SEEN_DEFERRED, "a", recipient="bob@contoso.com", member=member, cause=Cause.TLS
+    )
+    (answer,) = await journal.observe([told])
+    assert [(one.n, one.from_, one.to) for one in answer.moved] == [(1, State.ACCEPTED, State.DEFERRED)]
+    (stands,) = await journal.standing([RecipientKey(message, 1)])
+    assert (stands.address, stands.attempt, stands.holder) == ("bob@contoso.com", 1, Holder.FAR)
+    assert stands.accepted_at == NOW + 1000
+    more = seen(message, Event.SEEN_DELIVERED, "b", recipient="BOB@contoso.com", member=member)
+    assert [one.outcome for one in await journal.observe([more])] == ["stale"]
+    assert await journal.recipients_of(message) == [(0, "all@contoso.com"), (1, "bob@contoso.com")]
+    ((candidate,),) = await journal.candidates([Lookup(key="1@example.org")])
+    assert candidate.recipients[1].derived_from == 0
+    assert [one.no for one in candidate.recipients[1].attempts] == [1]
+
+
+async def test_a_cancelled_groups_members_are_cancelled(journal: Journal) -> None:
+    message = await journal.record(arrival(recipient("all@contoso.com")))
+    await attempt(journal, message)
+    await journal.move([move(message, Event.OPERATOR_CANCELLED)])
+    member = Member("bob@contoso.com", "hybrid", "eop", 0, "")
+    await journal.observe([seen(message, Event.SEEN_DEFERRED, member=member)])
+    assert await state(journal, message, 1) is State.CANCELLED
+
+
+async def test_late_words_on_an_older_attempt_are_written_down_once(journal: Journal) -> None:
+    message = await journal.record(arrival())
+    await attempt(journal, message)
+    await journal.observe([seen(message, Event.SEEN_DEFERRED, "a")])
+    await journal.make_due([RecipientKey(message, 0)], NOW)
+    await attempt(journal, message, at=NOW + HOUR)
+    late = seen(message, Event.LATE_OTHER, "b", moves=(move(message, Event.LATE_OTHER, attempt=2),))
+    await journal.observe([late])
+    await journal.observe([late])
+    with read.connect(journal.folder) as connection:
+        told = connection.execute("select count(*) from history where event = 'late_other'").fetchone()[0]
+    assert told == 1
+    assert await state(journal, message) is State.ACCEPTED
+
+
+async def test_texts_of_evidence_no_database_takes_are_cleaned(journal: Journal) -> None:
+    await journal.observe([Observed(row(text="a\0b\udcff", raw="\ud800"), "unmatched", "none")])
+    (kept,) = await journal.unmatched()
+    assert (kept.row.text, kept.row.raw) == ("a\ufffdb?", "?")
+
+
+async def test_what_could_not_be_read_is_kept_once_a_place(journal: Journal) -> None:
+    for reason in ("torn", "torn still"):
+        await journal.unreadable("traces/a.csv", "7", reason, NOW)
+    with read.connect(journal.folder) as connection:
+        assert [tuple(r) for r in connection.execute("select place, reason from unreadable")] == [
+            ("7", "torn still")
+        ]
+
+
+# ── candidates ──────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_candidates_are_found_by_each_key(journal: Journal) -> None:
+    other = await journal.record(arrival(message_id="<2@example.org>", sender="x@example.org"))
+    message = await journal.record(arrival(recipient(parameters=("ORCPT=rfc822;a+2Bb@x",))))
+    await attempt(journal, message)
+    lookups = [
+        Lookup(key="1@example.org"),
+        Lookup(key="1@example.org", received_at=NOW + 30 * DAY),
+        Lookup(attempt_message=message),
+        Lookup(queue_id="4Xyz"),
+        Lookup(sender="APP@example.org", recipient="Ann@contoso.com", received_at=NOW + 9 * MINUTE),
+        Lookup(sender="app@example.org", recipient="ann@contoso.com", received_at=NOW + HOUR),
+        Lookup(sender="else@example.org", recipient="ann@contoso.com", received_at=NOW),
+        Lookup(key="nobody@example.org"),
+        Lookup(),
+    ]
+    found = [[one.message for one in answers] for answers in await journal.candidates(lookups)]
+    assert found == [[message]] * 5 + [[]] * 4
+    assert parse(attempt_key(message, 1)) == message
+    ((candidate,),) = await journal.candidates([Lookup(attempt_message=message)])
+    (one,) = candidate.recipients
+    assert (one.original, one.state, one.attempt) == ("a+b@x", State.ACCEPTED, 1)
+    (tried,) = one.attempts
+    assert (tried.accepted_at, tried.dot_at, tried.connected) == (NOW + 1000, NOW + 1000, True)
+    assert other not in [m for answers in found for m in answers]
+
+
+def parse(key: str) -> int:
+    from resubmit.model.ids import parse_attempt_key
+
+    found = parse_attempt_key(key)
+    assert found is not None
+    return found[0]
+
+
+async def test_two_messages_with_one_message_id_are_both_candidates(
+    journal: Journal, clock: HandClock
+) -> None:
+    first = await journal.record(arrival())
+    clock.pass_(3 * DAY)
+    second = await journal.record(arrival(received_at=clock.now()))
+    ((one, two),) = await journal.candidates([Lookup(key="1@example.org", received_at=clock.now())])
+    assert (one.message, two.message) == (first, second)
+    ((only,),) = await journal.candidates([Lookup(key="1@example.org", received_at=NOW)])
+    assert only.message == first
+
+
+async def test_an_attempt_that_never_connected_says_so(journal: Journal) -> None:
+    message = await journal.record(arrival())
+    await attempt(journal, message, Event.REPLY_DEFERRED, stage="connect", due_at=NOW)
+    ((candidate,),) = await journal.candidates([Lookup(attempt_message=message)])
+    assert [one.connected for one in candidate.recipients[0].attempts] == [False]
+
+
+# ── faults ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_faults_of_a_destination_are_its_deferrals_and_deliveries(journal: Journal) -> None:
+    message = await journal.record(arrival())
+    await attempt(journal, message)
+    elsewhere = await journal.record(arrival(recipient("eve@else.org", destination="rest")))
+    await attempt(journal, elsewhere)
+    await journal.observe(
+        [
+            seen(message, Event.SEEN_DEFERRED, "a", cause=Cause.TLS, scope=Scope.DESTINATION),
+            seen(elsewhere, Event.SEEN_DEFERRED, "b", cause=Cause.TLS, scope=Scope.DESTINATION),
+            seen(message, Event.SEEN_DELIVERED, "c", status="delivered", observed_at=NOW + 2 * HOUR),
+        ]
+    )
+    found = await journal.faults("hybrid", None, NOW)
+    told = [(fault.status, fault.scope, fault.was_deferred, fault.attempt_accepted_at) for fault in found]
+    assert told == [
+        ("delivered", None, True, NOW + 1000),
+        ("deferred", Scope.DESTINATION, True, NOW + 1000),
+        ("none", None, True, NOW + 1000),
+    ]
+    assert await journal.faults("hybrid", None, NOW + 3 * HOUR) == []
+
+
+async def test_faults_of_a_route_are_what_its_attempts_met(journal: Journal) -> None:
+    refused = await journal.record(arrival())
+    await attempt(
+        journal,
+        refused,
+        Event.REPLY_DEFERRED,
+        cause=Cause.CONNECTION,
+        scope=Scope.ROUTE,
+        reply="refused",
+        due_at=NOW,
+    )
+    own_fault = await journal.record(arrival())
+    await attempt(journal, own_fault, Event.REPLY_REFUSED, scope=Scope.RECIPIENT, cause=Cause.RECIPIENT)
+    taken = await journal.record(arrival())
+    await attempt(journal, taken, at=NOW + MINUTE)
+    found = await journal.faults(None, "eop", NOW)
+    assert [(fault.status, fault.scope, fault.text) for fault in found] == [
+        ("none", None, "250 2.0.0 OK"),
+        ("deferred", Scope.ROUTE, "refused"),
+    ]
+    assert await journal.faults(None, "other", NOW) == []
+    assert len(await journal.faults(None, "eop", NOW, limit=1)) == 1
+
+
+# ── coverage ────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_coverage_is_kept_as_read_and_its_span_grows_while_there_is_no_gap(journal: Journal) -> None:
+    async def span() -> tuple[int, int]:
+        with read.connect(journal.folder) as connection:
+            return tuple(connection.execute("select since, until from trace").fetchone())
+
+    first = Coverage("graph", NOW, NOW + HOUR, NOW + HOUR)
+    await journal.covered(first)
+    await journal.covered(replace(first, since=NOW + HOUR, until=NOW + 2 * HOUR))
+    assert await span() == (NOW, NOW + 2 * HOUR)
+    await journal.covered(replace(first, since=NOW - HOUR, until=NOW))
+    assert await span() == (NOW - HOUR, NOW + 2 * HOUR)
+    await journal.covered(replace(first, since=NOW + 5 * HOUR, until=NOW + 6 * HOUR))
+    assert await span() == (NOW + 5 * HOUR, NOW + 6 * HOUR)
+    await journal.covered(replace(first, since=NOW - DAY, until=NOW - HOUR))
+    assert await span() == (NOW + 5 * HOUR, NOW + 6 * HOUR)
+    assert len(await journal.coverage(NOW - DAY)) == 5
+    assert len(await journal.coverage(NOW + 3 * HOUR)) == 1
