@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 
 from resubmit.model.envelope import address_key
-from resubmit.model.evidence import Evidence, Source
+from resubmit.model.evidence import Evidence, Source, Status
 from resubmit.model.message import message_key
 from resubmit.model.moment import SECOND, Ms
 
@@ -33,6 +33,9 @@ def digest_of(evidence: Evidence) -> bytes:
         evidence.enhanced_code,
         evidence.text,
     ]
+    if evidence.status is Status.RELAYED:
+        # To whom decides whether it was delivered (design rule 7): a form that names no host says less.
+        parts.append(evidence.remote.lower())
     if not key:
         parts += [address_key(evidence.sender), evidence.subject]
     hashed = hashlib.blake2b(digest_size=16)

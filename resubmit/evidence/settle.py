@@ -84,6 +84,11 @@ def conclude_again(
     )
 
 
+def unowned(evidence: Evidence, *, now: Ms, digest: bytes) -> Observed:
+    """The evidence kept as it is, to be decided later."""
+    return Observed(row_of(evidence, digest, now), "unmatched", "the recipient moved meanwhile")
+
+
 def stirs(observed: Observed) -> bool:
     """Whether it may give unowned rows of the same message an owner: a bound id, a group expanded, a member
     made."""

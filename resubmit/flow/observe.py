@@ -186,6 +186,11 @@ class Observe:
             if any(settle.stirs(one) for one in observed):
                 self.stir()
             left = [i for i, done in zip(left, filed, strict=True) if done.outcome == "stale"]
+        if left:
+            # Overtaken each time: kept without an owner, so that the sweep decides it in peace.
+            kept = [settle.unowned(evidence[i], now=self._clock.now(), digest=digests[i]) for i in left]
+            await self._journal.observe(kept, None)
+            self.stir()
         return answers
 
     async def _file_stored(self, stored: list[UnmatchedEvidence]) -> None:

@@ -93,7 +93,7 @@ still = "200ms"
 stuck_after = "5s"
 watch_interval = "1s"
 probe_interval = "500ms"
-trace_lag = "2s"
+trace_lag = "3s"
 canary = 1
 rate = "100/s"
 
