@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from resubmit.model.moment import Ms
 from resubmit.model.recipient import RecipientKey
@@ -27,6 +28,8 @@ from resubmit.recovery.pace import Plan, plan
 from resubmit.recovery.policy import Policy
 from resubmit.recovery.stage import Stage
 from resubmit.recovery.waits import Times, times_of
+
+AnIncident = TypeVar("AnIncident", bound=Incident)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +208,7 @@ def place(gate: str) -> tuple[str, str]:
     return (name, "") if kind == "destination" else ("", name)
 
 
-def incident_of(incidents: Sequence[Incident], destination: str, route: str = "") -> Incident | None:
+def incident_of(incidents: Sequence[AnIncident], destination: str, route: str = "") -> AnIncident | None:
     """The open incident of a destination, or of a route where `destination` is ""."""
     mine = (
         i

@@ -68,7 +68,9 @@ class SimulatedLoop(asyncio.BaseEventLoop):
     def _write_to_self(self) -> None:
         pass
 
-    def call_at(self, when: float, callback: Any, *args: Any, context: Any = None) -> asyncio.TimerHandle:
+    def call_at(  # type: ignore[override]
+        self, when: float, callback: Any, *args: Any, context: Any = None
+    ) -> asyncio.TimerHandle:
         # asyncio's heap does not keep equal times in order: a tie is made a later time, too small to matter.
         self._ties += 1
         return super().call_at(when + self._ties * 1e-12, callback, *args, context=context)
@@ -89,7 +91,14 @@ class SimulatedLoop(asyncio.BaseEventLoop):
     # ── the net ──
 
     async def getaddrinfo(
-        self, host: Any, port: Any, *, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0
+        self,
+        host: Any,
+        port: Any,
+        *,
+        family: int = 0,
+        type: int = 0,  # noqa: A002
+        proto: int = 0,
+        flags: int = 0,
     ) -> list[Any]:
         addresses = self.names.get(host) or ([host] if _is_literal(host) else [])
         if not addresses:
