@@ -40,8 +40,12 @@ def _run(args: argparse.Namespace) -> int:
     if args.json:
         out.one(plain)
     else:
-        out.lines(toml_lines(plain))
+        out.lines(toml_lines(plain)[1:])  # an empty line stands before each table
     return 0
+
+
+_TABLES = ("route", "destination", "folder", "log")
+"""Lists of tables: when there are none, nothing is shown. (`listen = []` says something.)"""
 
 
 def hidden(value: Any, key: str = "") -> Any:
@@ -63,12 +67,12 @@ def toml_lines(tables: dict[str, Any], prefix: str = "") -> list[str]:
         key = f"{prefix}{name}"
         if isinstance(value, dict):
             inner = toml_lines(value, f"{key}.")
-            own = inner and not inner[0].startswith("[")
-            deeper += [*([f"[{key}]"] if own else []), *inner, *([""] if own else [])]
+            own = any(not isinstance(v, dict) and v != [] for v in value.values())
+            deeper += ["", f"[{key}]", *inner] if own else inner
         elif isinstance(value, list) and value and isinstance(value[0], dict):
             for item in value:
-                deeper += [f"[[{key}]]", *toml_lines(item, f"{key}."), ""]
-        elif not (isinstance(value, list) and not value and not prefix):
+                deeper += ["", f"[[{key}]]", *toml_lines(item, f"{key}.")]
+        elif value or name not in _TABLES:
             lines.append(f"{name} = {json.dumps(value, ensure_ascii=False)}")
     return lines + deeper
 

@@ -13,7 +13,7 @@ from resubmit.cli.filters import add_filters, filter_of, ids_of
 from resubmit.cli.output import Output, age, json_text, left_until, size, when
 from resubmit.cli.reading import add_output, journal_of, now_ms, output_of
 from resubmit.cli.table import Column, clean
-from resubmit.errors import NothingMatched, ResubmitError, UsageError
+from resubmit.errors import JournalUnreadable, NothingMatched, ResubmitError, UsageError
 from resubmit.journal import read
 from resubmit.journal.read import Group, MessageView, RecipientView, Step
 from resubmit.model.filter import Filter
@@ -175,7 +175,12 @@ def _show(args: argparse.Namespace) -> int:
             for piece in read.body(conn, folder, number):
                 sys.stdout.buffer.write(piece)
             return 0
-        headers = headers_of(b"".join(_head(read.body(conn, folder, number)))) if message.body_kept else []
+        headers: list[tuple[str, str]] = []
+        if message.body_kept:
+            try:
+                headers = headers_of(b"".join(_head(read.body(conn, folder, number))))
+            except JournalUnreadable as error:
+                out.note(error.message)
         if args.headers and not args.json:
             out.lines(f"{clean(name)}: {clean(value)}" for name, value in headers)
             return 0

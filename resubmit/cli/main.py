@@ -94,7 +94,6 @@ def _dispatch(words: list[str]) -> int:
         return 0 if not words else UsageError.exit_code
     command = find(name)
     parser = parser_for(name, command)
-    _global_options(parser)
     args = parser.parse_args(after, argparse.Namespace(config=given.config))
     return command.run(args)
 
@@ -126,6 +125,7 @@ def parser_for(name: str, command: Command) -> Parser:
         allow_abbrev=False,
     )
     command.add(parser)
+    _global_options(parser)
     return parser
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from resubmit.cli.commands import Command
 from resubmit.cli.output import Output, json_text, when
-from resubmit.cli.reading import add_output, output_of
+from resubmit.cli.reading import add_output, now_ms, output_of
 from resubmit.cli.table import clean
 from resubmit.clock import SystemClock
 from resubmit.configfile import find_config
@@ -45,7 +45,7 @@ def _run(args: argparse.Namespace) -> int:
     out = output_of(args)
     if not 0 < args.timeout <= 3600:
         raise UsageError(f"--timeout {args.timeout:g}: seconds, more than 0")
-    codes = []
+    codes: list[int] = []
     for name, endpoint in _endpoints(args):
         chosen = replace(
             endpoint,
@@ -53,7 +53,9 @@ def _run(args: argparse.Namespace) -> int:
             tls_domain=args.name if args.name is not None else endpoint.tls_domain,
             ca_file=args.ca_file or endpoint.ca_file,
         )
-        roots.load(chosen.ca_file)  # UsageError for one that can't be read; look would only say unknown
+        roots.load(
+            chosen.ca_file, now_ms()
+        )  # UsageError for one that can't be read; look would only say unknown
         verdict = asyncio.run(
             look(
                 chosen,
@@ -138,7 +140,7 @@ def _show(name: str, endpoint: Endpoint, verdict: Verdict, out: Output) -> None:
         "certificate": "a trusted certificate",
         "domain": f"a trusted certificate for {endpoint.tls_domain or endpoint.host}",
     }[verdict.level]
-    out.line(f"  level {verdict.level}: {clean(wants)}; looked at {when(verdict.checked_at)}")
+    out.text(f"level {verdict.level}: {wants}; looked at {when(verdict.checked_at)}", "  ")
     _findings(verdict.findings, out, "  ")
     for one in sorted(verdict.addresses, key=lambda a: _WORST_FIRST.index(a.health)):
         _address(one, verdict, out)
@@ -171,8 +173,8 @@ COMMANDS = {
     "probe": Command(
         _add,
         _run,
-        "The TLS doctor: connects, says EHLO and STARTTLS, and judges the certificate as the connector would;\n"
-        "every address of the name. Sends no mail. Exit 0 healthy, 1 faulty, 7 unreachable or unknown.",
+        "The TLS doctor: connects, says EHLO and STARTTLS, and judges the certificate as the connector\n"
+        "would; every address of the name. No mail. Exit 0 healthy, 1 faulty, 7 unreachable or unknown.",
         {
             "resubmit probe": "every destination of the config",
             "resubmit probe hybrid": "a destination",

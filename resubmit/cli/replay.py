@@ -79,6 +79,7 @@ def _run(args: argparse.Namespace) -> int:
     job = ask(args, "replay", flt, options, bar.show if bar else None)
     if bar:
         bar.end()
+    job["filter"] = filter_object(job.get("filter") or {})
     if out.as_json:
         out.one(job)
     elif out.quiet:
@@ -152,7 +153,7 @@ def _planned(
         "accepted": 0,
         "delivered": 0,
         "refused": 0,
-        "skipped": sum(plan.left.values()),
+        "skipped": 0,
         "sample": [replay_sample(r) for r in sample],
         "left": plan.left,
     }
@@ -174,7 +175,7 @@ def _show_plan(
         if planned["state"] == "waiting":
             out.line(f"the job would wait: gate {planned['gate_name']} is {planned['gate']}")
     for why, count in plan.left.items():
-        out.text(f"left out: {_recipients(count)} that {why}")
+        out.text(f"left out: {_recipients(count)}: {why}")
 
 
 def _show_sample(plan: Replayable, sample: list[RecipientView], out: Output, now: int) -> None:
@@ -209,9 +210,8 @@ def job_lines(job: dict[str, Any]) -> list[str]:
     """A job in a few lines, for people."""
     lines = [f"job {job.get('id')}: {job.get('state')}, {_recipients(int(job.get('recipients') or 0))}"]
     if job.get("state") == "waiting":
-        lines.append(
-            f"  waits for gate {job.get('gate')}; `resubmit jobs show {job.get('id')}` tells how it goes"
-        )
+        gate = f"its gate ({job.get('gate_name')}) is {job.get('gate')}"
+        lines.append(f"  {gate}; `resubmit jobs show {job.get('id')}` tells more")
     counts = [f"{job.get(k)} {k}" for k in ("accepted", "delivered", "refused", "skipped") if job.get(k)]
     return [*lines, *([f"  {', '.join(counts)}"] if counts else [])]
 

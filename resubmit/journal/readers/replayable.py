@@ -49,13 +49,13 @@ def replayable(conn: sqlite3.Connection, flt: Filter, options: Mapping[str, obje
     with reading():
         for message, n, state, holder, body_kept, destination, job in conn.execute(sql, chosen.params):
             why = (
-                f"is {state}"
+                state
                 if state not in wanted
-                else "is still held by the relay, which retries by itself"
+                else "still with the relay, which retries by itself"
                 if holder == "relay" and state not in ("failed", "cancelled")
-                else "has no body any more"
+                else "body no longer kept"
                 if not body_kept
-                else "is in another job"
+                else "in another job"
                 if job == "running" or (job and not force)
                 else ""
             )
