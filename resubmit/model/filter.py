@@ -40,7 +40,8 @@ class Filter:
 
     def to_plain(self) -> dict[str, object]:
         """Only what was asked for, as JSON can hold it."""
-        asked = {k: v for k, v in asdict(self).items() if v not in ((), None, False)}
+        # By identity: 0 ms is asked for, though 0 == False.
+        asked = {k: v for k, v in asdict(self).items() if v != () and v is not None and v is not False}
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asked.items()}
 
     @classmethod
