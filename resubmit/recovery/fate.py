@@ -118,7 +118,8 @@ def not_begun(goings: Iterable[Going]) -> list[RecipientKey]:
     return [
         g.key
         for g in goings
-        if not has_begun(g)
+        if g.item_state == RELEASED
+        and not has_begun(g)
         and fate_of(g) is Fate.UNDER_WAY
         and g.standing.state not in (State.SENDING, *ours)
     ]

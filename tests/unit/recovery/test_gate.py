@@ -33,7 +33,7 @@ class Case:
     why: str = ""
     looks: list[LookRow] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
-    trial: Trial = Trial()
+    trial: Trial = field(default_factory=Trial)
     now: float = 61
     live: bool = False
     started: float = -86_400
