@@ -140,13 +140,13 @@ where s.message in (select value from json_each(?)) and s.stuck_at <= ?
 """
 
 _LAST_ATTEMPT = """
-select a.message, a.n, a.code, a.enhanced, a.reply, a.ended_at from attempt a
+select a.message, a.n, a.code, a.enhanced, a.reply, a.no from attempt a
 where a.message in (select value from json_each(?)) and a.ended_at is not null and a.reply <> ''
 order by a.message, a.n, a.no
 """
 
 _LAST_EVIDENCE = """
-select e.message, e.n, e.code, e.enhanced, e.text, coalesce(e.observed_at, e.read_at) from evidence e
+select e.message, e.n, e.code, e.enhanced, e.text, coalesce(e.no, 0) from evidence e
 where e.message in (select value from json_each(?)) and e.text <> ''
 order by e.message, e.n, coalesce(e.no, 0), coalesce(e.observed_at, e.read_at), e.id
 """
@@ -164,10 +164,12 @@ def _load(conn: sqlite3.Connection, ids: list[int], now: Ms) -> Iterator[Message
             )
         }
         stuck = {(row[0], row[1]): row for row in _stuck_among(conn, ids, now)}
-        replies: dict[tuple[int, int], str] = {}
-        for sql in (_LAST_ATTEMPT, _LAST_EVIDENCE):  # the world's own words about it come last
+        replies: dict[tuple[int, int], tuple[int, str]] = {}
+        for sql in (_LAST_ATTEMPT, _LAST_EVIDENCE):  # of one attempt, what the world said of it comes last
             for row in conn.execute(sql, [wanted]):
-                replies[row[0], row[1]] = reply_text(row[2], row[3], row[4])
+                key = (row[0], row[1])
+                if key not in replies or row[5] >= replies[key][0]:
+                    replies[key] = (row[5], reply_text(row[2], row[3], row[4]))
         views: dict[int, list[RecipientView]] = {}
         for row in conn.execute(_RECIPIENTS, [wanted]):
             views.setdefault(row[0], []).append(_recipient(row, replies, stuck))
@@ -198,7 +200,7 @@ def _message(row: Row, recipients: tuple[RecipientView, ...]) -> MessageView:
 
 
 def _recipient(
-    row: Row, replies: dict[tuple[int, int], str], stuck: dict[tuple[int, int], Row]
+    row: Row, replies: dict[tuple[int, int], tuple[int, str]], stuck: dict[tuple[int, int], Row]
 ) -> RecipientView:
     key = (row[0], row[1])
     settled = row[3] in SETTLED
@@ -215,7 +217,7 @@ def _recipient(
         destination=row[9],
         route=row[10],
         attempts=row[11],
-        last_reply=replies.get(key, ""),
+        last_reply=replies.get(key, (0, ""))[1],
         stuck=key in stuck,
         due_at=row[12],
         job=row[13],
