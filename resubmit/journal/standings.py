@@ -221,13 +221,16 @@ limit ?
 _TAKEN = """
 select -o.id, o.ended_at, o.ended_at, a.event, null, null, a.reply, a.ended_at, o.remote, lower(r.address),
     r.destination, o.route
-from offer o
+from (select * from offer order by id desc limit 5000) o
 join attempt a on a.message = o.message and a.offer = o.id
 join recipient r on r.message = a.message and r.n = a.n
-where o.ended_at is not null and o.ended_at >= ? and a.accepted = 1
+where o.ended_at >= ? and a.accepted = 1
 order by o.ended_at desc
 limit ?
 """
+# Of the newest offers only: there is no index by their end, and a gate asks for what is new.
+
+_FINAL = _TAKEN.replace("a.accepted = 1", "a.event = 'reply_final'")
 
 _STATUS_OF = {
     Event.REPLY_ACCEPTED: Status.NONE,
@@ -248,11 +251,13 @@ def faults(
     """What speaks for and against a destination or a route since then, newest first.
 
     Owned evidence of scope destination or route, deliveries, and what our own attempts met: their refusals
-    of such a scope, and their 250s (status `none`, or `delivered` on a final route; scope None). An attempt's
-    `evidence` is its offer's id, negative.
+    of such a scope, and their 250s (status `none`, or `delivered` on a final route; scope None; of a
+    destination the latter only, since other 250s say nothing of it). An attempt's `evidence` is its offer's
+    id, negative. `limit` holds for each of these kinds: much mail that is taken hides no deferral.
     """
-    queries = [_FAULTS_SEEN, _DELIVERIES] if destination is not None else []
-    queries += [_FAULTS_MET, _TAKEN]
+    queries = [_FAULTS_SEEN, _DELIVERIES, _FAULTS_MET, _FINAL]
+    if destination is None:
+        queries = [_FAULTS_MET, _TAKEN]
     rows: list[tuple[object, ...]] = []
     for query in queries:
         kept = 0
@@ -274,7 +279,7 @@ def faults(
         if row[5] == Scope.DESTINATION and row[3] not in (Status.DELIVERED, Event.REPLY_FINAL)
     }
     found = [_fault(row, str(row[9]) in deferred) for row in rows]
-    return sorted(found, key=lambda fault: (fault.at, fault.read_at), reverse=True)[:limit]
+    return sorted(found, key=lambda fault: (fault.at, fault.read_at), reverse=True)
 
 
 def _fault(row: tuple[object, ...], was_deferred: bool) -> Fault:

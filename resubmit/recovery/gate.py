@@ -41,7 +41,7 @@ LOOKS_COUNT_FOR = 3
 """Intervals: looks older than that at start say nothing of the present."""
 LONGEST_WAIT = 60 * MINUTE
 """Between two canaries while nothing changes; doubles up to it from trace_lag."""
-EVIDENCE_COUNTS_FOR = 7 * DAY
+EVIDENCE_COUNTS_FOR = 2 * DAY
 """Where neither a fault nor a fix is known."""
 
 # fmt: off

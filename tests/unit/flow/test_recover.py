@@ -424,3 +424,16 @@ async def test_a_clock_that_jumped_lets_nothing_go(outage: Outage) -> None:
     assert await outage.deliver() == 0
     await outage.go_on(12 * MINUTE)
     assert len(outage.resent()) == 40
+
+
+async def test_much_mail_hides_no_deferral(outage: Outage) -> None:
+    """The rule is shown the deferral though more than it can be shown was taken and delivered since."""
+    (key,) = await outage.mail()
+    outage.clock.pass_(SECOND)
+    await outage.defer(key)
+    outage.clock.pass_(SECOND)
+    others = await outage.mail(30)
+    await outage.delivered(*others)
+    found = await outage.journal.faults("hybrid", None, 0, 10)
+    assert [f.status for f in found if f.scope is Scope.DESTINATION] == ["deferred"]
+    assert sum(f.status == "delivered" for f in found) == 10
