@@ -233,7 +233,7 @@ def _member(evidence: Evidence, candidate: Candidate, destination_of: Destinatio
     best: MemberOf | None = None
     for recipient in candidate.recipients:
         by_name = bool(named) and address_key(recipient.address) == named
-        if not (by_name or recipient.state is State.EXPANDED or recipient.n in groups):
+        if not (by_name or recipient.expanded or recipient.state is State.EXPANDED or recipient.n in groups):
             continue
         attempt = next((a for a in recipient.attempts if network in a.network_message_ids), None)
         if attempt is not None and (best is None or by_name):

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from resubmit.clock import Clock
 from resubmit.journal.door import Journal
 from resubmit.journal.verbs import Coverage, GateRow, IncidentRow, JobRow, Standing
 from resubmit.model.moment import Ms
 from resubmit.recovery import course, eligible, fate, jobs, lastlook
 from resubmit.recovery import gate as gate_rule
+from resubmit.recovery.pace import Sparing
 from resubmit.recovery.policy import Policy
 from resubmit.recovery.stage import Stage, stage_of
 
@@ -29,13 +31,22 @@ class Judged:
 
 
 class Facts:
-    """Asks the rules about destinations and routes as the journal has them. `started_at`: of the service."""
+    """Asks the rules about destinations and routes as the journal has them, from the service's start on.
 
-    def __init__(self, journal: Journal, policies: list[Policy], every_route: Policy, started_at: Ms) -> None:
+    Everybody in trouble is looked at only as often as that is worth its cost; a job goes on meanwhile."""
+
+    def __init__(self, journal: Journal, clock: Clock, policies: list[Policy], every_route: Policy) -> None:
         self._journal = journal
+        self._clock = clock
         self._policies = policies
         self._every_route = every_route
-        self._started_at = started_at
+        self._started_at = clock.now()
+        self._sparing = {policy.name: Sparing() for policy in policies}
+
+    def forget(self, name: str) -> None:
+        """Something was written of a destination: everybody is looked at again."""
+        if name in self._sparing:
+            self._sparing[name].forget()
 
     async def destination(self, policy: Policy, led: list[Stage], *, holds: bool, now: Ms) -> Judged:
         """`led`: the stages of its jobs that ended last; `holds`: the clock rule does."""
@@ -43,7 +54,9 @@ class Facts:
         gate = await self._gate("destination", policy.name, now)
         incidents = await journal.incidents(False)
         incident = course.incident_of(incidents, policy.name)
-        trouble = await self._trouble(policy.name, incident)
+        begun, sparing = self._clock.monotonic(), self._sparing[policy.name]
+        whole = sparing.is_due(begun)
+        trouble = await self._trouble(policy.name, incident) if whole else []
         over = await journal.gate(f"route:{policy.route}")
         scene = course.Scene(
             gate=gate,
@@ -52,15 +65,18 @@ class Facts:
             coverage=await self._coverage(policy, now),
             incidents=incidents,
             trouble=trouble,
-            caught=await self._caught(incident),
+            caught=await self._caught(incident) if whole else 0,
             led=led,
             route_open=over is None or gate_rule.is_open(over),
+            whole=whole,
         )
         works = [
             await self._work(job, scene, policy, now)
             for job in await journal.jobs(jobs.UNFINISHED)
             if job.gate == gate.name
         ]
+        if whole:
+            sparing.took(begun, self._clock.monotonic())
         orders = course.destination(scene, works, policy, holds=holds, now=now, started_at=self._started_at)
         return Judged(gate, policy.name, incident, orders)
 
@@ -111,8 +127,10 @@ class Facts:
     async def _work(self, job: JobRow, scene: course.Scene, policy: Policy, now: Ms) -> jobs.Work:
         """A job with those of its recipients that matter now."""
         ask, stage = self._journal.job_items, stage_of(job.stage)
-        waiting = await ask(job.id, fate.WAITING)
-        flight = [item for state in fate.IN_FLIGHT for item in await ask(job.id, state)]
+        waiting = await ask(job.id, fate.WAITING, None if scene.whole else jobs.AT_A_TIME)
+        flight = await ask(job.id, fate.RELEASED)
+        for state in fate.TOLD_OF:
+            flight += await ask(job.id, state, None if scene.whole else fate.SAMPLE)
         weighed = [item.key for item in waiting[: jobs.AT_A_TIME]]
         keys = {*weighed, *fate.worth_weighing(flight), *(out.key for out in stage.out)}
         standings = {one.key: one for one in await self._journal.standing(sorted(keys))}

@@ -19,9 +19,9 @@ from resubmit.flow.observe import Observe
 from resubmit.flow.wake import Wake
 from resubmit.handoff.routes import Table
 from resubmit.journal.door import Journal
-from resubmit.journal.verbs import AuditRow, JobAsk, JobRow, Move, Moved, Stale
+from resubmit.journal.verbs import AuditRow, JobAsk, Move, Moved, Stale
 from resubmit.model.filter import Filter
-from resubmit.model.moment import Ms, rfc3339
+from resubmit.model.moment import Ms
 from resubmit.recovery import asked
 
 log = structlog.get_logger()
@@ -127,7 +127,7 @@ class Obey:
         row = await self._journal.job(job)
         assert row is not None
         gate = await self._journal.gate(row.gate)
-        return job_plain(row, gate.state if gate else None)
+        return asked.job_plain(row, gate.state if gate else None)
 
     async def _jobs_cancel(self, request: dict[str, Any], progress: Progress) -> Any:
         number = int((request.get("options") or {}).get("job", 0))
@@ -163,22 +163,3 @@ class Obey:
             timezone=str(options.get("timezone") or "UTC"),
             covers=(int(covers[0]), int(covers[1])) if covers else None,
         )
-
-
-def job_plain(row: JobRow, gate: str | None) -> dict[str, Any]:
-    """A job as design 6.1 has it, with its gate's name beside."""
-    return {
-        "id": row.id,
-        "state": row.state,
-        "asked_at": rfc3339(row.asked_at),
-        "asked_by": row.asked_by,
-        "reason": row.reason,
-        "filter": json.loads(row.filter or "{}"),
-        "gate": gate or asked.NO_GATE,
-        "gate_name": row.gate,
-        "recipients": row.recipients,
-        "accepted": row.accepted,
-        "delivered": row.delivered,
-        "refused": row.refused,
-        "skipped": row.skipped,
-    }

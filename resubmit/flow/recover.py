@@ -57,7 +57,7 @@ class Recover:
         self._turned = turned
         self._policies = policies_of(recovery, table.destinations.values(), table.routes)
         self._routes = list(table.routes)
-        self._facts = Facts(journal, self._policies, policy_of_routes(recovery), clock.now())
+        self._facts = Facts(journal, clock, self._policies, policy_of_routes(recovery))
         self._led: dict[str, list[Stage]] = {}
         self._distrusted = False
         self._timers = Timers(journal, policy_of_routes(recovery))
@@ -98,6 +98,8 @@ class Recover:
             if not judged.orders.does_something:
                 return judged.orders.wake_at
             await self._carry_out(judged, now)
+            if judged.orders.changes_who_is_in_trouble:
+                self._facts.forget(judged.name)
         return now
 
     async def _carry_out(self, judged: Judged, now: Ms) -> None:

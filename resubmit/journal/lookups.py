@@ -65,8 +65,11 @@ limit ?
 _MESSAGE = "select received_at, message_id, sender, subject, size from message where id = ?"
 
 _RECIPIENTS = """
-select n, address, parameters, destination, route, state, attempt, holder, derived_from
-from recipient
+select n, address, parameters, destination, route, state, attempt, holder, derived_from,
+    state = 'expanded' or exists (
+        select 1 from evidence e
+        where e.message = r.message and e.n = r.n and e.status = 'expanded' and e.no is not null)
+from recipient r
 where message = ?
 order by n
 """
@@ -194,6 +197,7 @@ def _candidate(connection: sqlite3.Connection, message: int) -> Candidate | None
             holder=Holder(row[7]),
             derived_from=row[8],
             attempts=tuple(attempts.get(row[0], ())),
+            expanded=bool(row[9]),
         )
         for row in connection.execute(_RECIPIENTS, (message,))
     )

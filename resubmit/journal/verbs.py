@@ -358,6 +358,8 @@ class CandidateRecipient:
     holder: Holder
     derived_from: int | None
     attempts: tuple[CandidateAttempt, ...]
+    expanded: bool = False
+    """evidence says it was expanded, whatever came after"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,13 @@ Source: design 6.1 (`replay`, `hold|release|cancel`).
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from resubmit.journal.verbs import JobRow
 from resubmit.model.filter import Filter
+from resubmit.model.moment import rfc3339
 from resubmit.model.recipient import Event, State
 from resubmit.recovery.facts import Standing
 
@@ -63,3 +66,22 @@ def together(jobs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     whole["state"] = min((job["state"] for job in jobs), key=order.index)
     whole["ids"] = [job["id"] for job in jobs]
     return whole
+
+
+def job_plain(row: JobRow, gate: str | None) -> dict[str, Any]:
+    """A job as design 6.1 has it, with its gate's name beside."""
+    return {
+        "id": row.id,
+        "state": row.state,
+        "asked_at": rfc3339(row.asked_at),
+        "asked_by": row.asked_by,
+        "reason": row.reason,
+        "filter": json.loads(row.filter or "{}"),
+        "gate": gate or NO_GATE,
+        "gate_name": row.gate,
+        "recipients": row.recipients,
+        "accepted": row.accepted,
+        "delivered": row.delivered,
+        "refused": row.refused,
+        "skipped": row.skipped,
+    }

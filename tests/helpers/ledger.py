@@ -176,7 +176,11 @@ class Ledger:
         self.conflicts += done.conflict
         self.stands[message, n] = done.stand
         candidate = self.messages[message]
-        rows = tuple(replace(r, state=done.stand.state) if r.n == n else r for r in candidate.recipients)
+        told = event in (Event.SEEN_EXPANDED, Event.LATE_EXPANDED)
+        rows = tuple(
+            replace(r, state=done.stand.state, expanded=r.expanded or told) if r.n == n else r
+            for r in candidate.recipients
+        )
         self.messages[message] = replace(candidate, recipients=rows)
 
     def _bind(self, message: int, n: int, observed: Observed) -> None:
