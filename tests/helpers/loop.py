@@ -77,7 +77,9 @@ class SimulatedLoop(asyncio.BaseEventLoop):
 
     # ── executors and threads run in place ──
 
-    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> asyncio.Future[Any]:
+    def run_in_executor(  # type: ignore[override]
+        self, executor: Any, func: Any, *args: Any
+    ) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = self.create_future()
         try:
             future.set_result(func(*args))
@@ -279,6 +281,10 @@ class _Pipe(asyncio.Transport):
         self.loop.call_soon(self._lose, None)
 
     def abort(self) -> None:
+        self._cut()
+
+    def _force_close(self, error: BaseException | None) -> None:
+        # asyncio's TLS ends the transport below it so when a handshake fails.
         self._cut()
 
     # ── inside ──
