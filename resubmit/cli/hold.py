@@ -31,11 +31,14 @@ def _run(do: str) -> Callable[[argparse.Namespace], int]:
     def run(args: argparse.Namespace) -> int:
         out = output_of(args)
         now = now_ms()
-        flt = filter_of(args, now, out, ids_of(args.ids))
-        if flt.is_empty():
+        ids = ids_of(args.ids)
+        flt = filter_of(args, now, out, ids)
+        # `-` with nothing on stdin names no message: without this the other filters alone would choose.
+        nobody = bool(args.ids) and not ids
+        if flt.is_empty() and not nobody:
             raise UsageError(f"{do} needs message ids or a filter", hint=f"see `resubmit {do} --help`")
         with journal_of(args) as (conn, _):
-            matched = len(read.recipients(conn, flt, now))
+            matched = 0 if nobody else len(read.recipients(conn, flt, now))
         result: dict[str, int] = {"matched": 0, "changed": 0}
         if matched:
             if do == "cancel" and matched > _MANY and not args.yes and sys.stdin.isatty():

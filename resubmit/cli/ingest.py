@@ -36,6 +36,8 @@ def _add(parser: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace) -> int:
     out = output_of(args)
     zone_of(args.timezone)
+    if args.files.count("-") > 1:
+        raise UsageError("- stands twice, and stdin can be read once only")
     covers = _span(args.covers, now_ms()) if args.covers else None
     if covers:
         out.note(f"vouched for: {rfc3339(covers[0])} to {rfc3339(covers[1])}")

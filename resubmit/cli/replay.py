@@ -57,14 +57,17 @@ def _run(args: argparse.Namespace) -> int:
     out = output_of(args)
     options = _options(args)
     now = now_ms()
-    flt = filter_of(args, now, out, ids_of(args.ids))
-    if flt.is_empty():
+    ids = ids_of(args.ids)
+    flt = filter_of(args, now, out, ids)
+    # `-` with nothing on stdin names no message: without this the other filters alone would choose.
+    nobody = bool(args.ids) and not ids
+    if flt.is_empty() and not nobody:
         raise UsageError(
             "replay needs a filter or message ids: without one it would take everything",
             hint="say --since 6h, --destination NAME or the ids; --dry-run shows what it would take",
         )
     with journal_of(args) as (conn, _):
-        plan = read.replayable(conn, flt, options, now)
+        plan = Replayable((), (), {}) if nobody else read.replayable(conn, flt, options, now)
         sample = read.recipients_of(conn, plan.keys[:_SAMPLE], now)
         gate = _gate(read.gates(conn), read.destination_routes(conn), plan, args.route)
     planned = _planned(args, flt, plan, sample, gate, now)
