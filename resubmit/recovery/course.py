@@ -35,7 +35,9 @@ AnIncident = TypeVar("AnIncident", bound=Incident)
 @dataclass(frozen=True, slots=True)
 class Scene:
     """What is known of a destination. `trouble`: its recipients that are not settled; `led`: the stages of
-    its jobs that ended last; `route_open`: whether the route resubmissions take lets mail through."""
+    its jobs that ended last; `route_open`: whether the route resubmissions take lets mail through. `whole`:
+    everybody in trouble and everybody of a job was looked at; else only what a job goes on with, and nothing
+    that needs all of them (to ask, join, close, end) is decided."""
 
     gate: Gate
     looks: Sequence[Look]
@@ -46,6 +48,7 @@ class Scene:
     caught: int
     led: Sequence[Stage] = ()
     route_open: bool = True
+    whole: bool = True
 
     def live(self, policy: Policy, now: Ms) -> bool:
         """Whether a live trace is there."""
@@ -97,6 +100,12 @@ class Orders:
     wake_at: Ms | None = None
 
     @property
+    def changes_who_is_in_trouble(self) -> bool:
+        """Whether everybody has to be looked at again after this was written."""
+        ended = any(job.ended for job in self.jobs)
+        return bool(self.turn or self.opens or self.strays or self.update or self.join or self.ask) or ended
+
+    @property
     def does_something(self) -> bool:
         """Whether anything has to be written, so that the rules have to be asked again."""
         acts = self.turn or self.opens or self.strays or self.update or self.join or self.ask
@@ -120,7 +129,8 @@ def destination(
     still = [] if incident is None else [s for s in members if _still(s, incident, policy, live, now)]
     ask = job_rule.members_to_ask_for(still, taken, policy)
     plans = {} if holds else _plans(scene, works, policy, times, now)
-    trial = job_rule.trial_of(works, plans, len(members), len(ask))
+    unseen = 0 if scene.whole else 1
+    trial = job_rule.trial_of(works, plans, len(members) + unseen, len(ask) + unseen)
     decision = gate_rule.decide(
         scene.gate, scene.looks, scene.faults, trial, policy, live=live, now=now, started_at=started_at
     )
@@ -130,12 +140,12 @@ def destination(
         opens = (decision.cause, decision.fault_from if decision.fault_from is not None else now)
     moves = decision.moves(scene.gate)
     strays = None
-    if incident is None and decision.state == OPEN and not moves:
+    if incident is None and decision.state == OPEN and not moves and scene.whole:
         open_ids = frozenset(i.id for i in scene.incidents if i.state != "closed")
         found = [s for s in scene.trouble if incident_rule.is_stray(s, open_ids)]
         strays = incident_rule.for_strays(found, scene.incidents, policy.name, now)
     update = join = None
-    if incident is not None and not moves:
+    if incident is not None and not moves and scene.whole:
         busy = any(w.job.incident == incident.id for w in works) or bool(ask and policy.mode == "automatic")
         course = incident_rule.course(
             incident, scene.gate, members, policy, busy=busy, caught=scene.caught, live=live, now=now
@@ -144,7 +154,7 @@ def destination(
         found_now = job_rule.joins(scene.trouble, incident, policy, live=live, now=now)
         join = (incident.id, found_now) if found_now else None
     alone = not any(w.automatic for w in works)
-    may_ask = alone and not moves and not holds and job_rule.may_ask(scene.gate.state, policy)
+    may_ask = alone and scene.whole and not moves and not holds and job_rule.may_ask(scene.gate.state, policy)
     orders = tuple(_order(w, plans.get(w.job.id), decision, scene, policy, now) for w in works)
     return Orders(
         turn=turn,
@@ -249,7 +259,7 @@ def _order(
         # What was decided behind the old gate is decided again behind the new one.
         stage, release = (stage if planned and planned.proved_at is not None else work.stage), ()
     skip = work.sorted.skip
-    over = job_rule.is_done(work, scene.gate.state) and not release and not moves
+    over = scene.whole and job_rule.is_done(work, scene.gate.state) and not release and not moves
     state = (
         job_rule.DONE
         if over

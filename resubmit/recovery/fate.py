@@ -19,7 +19,8 @@ WAITING = "waiting"
 RELEASED = "released"
 SKIPPED = "skipped"
 PROVED = "proved"
-IN_FLIGHT = (RELEASED, "sent", "lost")
+TOLD_OF = ("sent", "lost")
+IN_FLIGHT = (RELEASED, *TOLD_OF)
 """States of a job's items on which news may still come."""
 
 SAMPLE = 50

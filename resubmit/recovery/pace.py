@@ -37,6 +37,8 @@ TICK = SECOND // 10
 
 REST = 3
 """Times what a pass took."""
+SPARE = 20
+"""Times what it took, until everybody in trouble is looked at again where nothing asks for it."""
 IDLE = 60 * SECOND
 """Facts are looked at so often even when nobody wakes the loop."""
 
@@ -227,3 +229,22 @@ def rest_until(wake_at: Ms, now: Ms, begun: Ms, ended: Ms) -> tuple[Ms, Ms]:
 def at_the_latest(now: Ms) -> Ms:
     """When the facts are looked at though nobody called."""
     return now + IDLE
+
+
+class Sparing:
+    """When a look at everybody in trouble is worth its cost again; times are monotonic."""
+
+    def __init__(self) -> None:
+        self._next_at: Ms = 0
+
+    def is_due(self, now: Ms) -> bool:
+        """Whether it is time."""
+        return now >= self._next_at
+
+    def took(self, begun: Ms, ended: Ms) -> None:
+        """It was done."""
+        self._next_at = ended + SPARE * (ended - begun)
+
+    def forget(self) -> None:
+        """Something was written that changes the answer."""
+        self._next_at = 0

@@ -15,6 +15,7 @@ from resubmit.journal.verbs import LookRow
 from resubmit.model.evidence import Cause, Mend, Scope
 from resubmit.model.moment import DAY, HOUR, MINUTE, SECOND
 from resubmit.model.recipient import Event, RecipientKey, State
+from resubmit.recovery.pace import Sparing
 from tests.helpers.journals import HandClock, arrival, recipient
 from tests.helpers.outage import Outage
 
@@ -437,3 +438,23 @@ async def test_much_mail_hides_no_deferral(outage: Outage) -> None:
     found = await outage.journal.faults("hybrid", None, 0, 10)
     assert [f.status for f in found if f.scope is Scope.DESTINATION] == ["deferred"]
     assert sum(f.status == "delivered" for f in found) == 10
+
+
+async def test_a_job_goes_on_while_not_everybody_is_looked_at(
+    outage: Outage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = await mended(outage)
+    await outage.tick()
+    monkeypatch.setattr(Sparing, "is_due", lambda self, now: False)
+    sizes = []
+    for _ in range(4):
+        await outage.tick()
+        sizes.append(await outage.deliver())
+        await outage.delivered(*outage.resent()[-sizes[-1] :])
+    assert sizes == [1, 5, 25, 9]
+    await outage.tick()
+    assert (await outage.job()).state == "running", "that all have gone is not known yet"
+    monkeypatch.undo()
+    await outage.tick()
+    assert (await outage.job()).state == "done"
+    assert await outage.states(*keys) == [State.DELIVERED] * 40
