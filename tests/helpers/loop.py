@@ -119,7 +119,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
             self.servers[address] = server
         return server
 
-    async def create_connection(  # type: ignore[override]
+    async def create_connection(
         self, protocol_factory: Any, host: Any = None, port: Any = None, *, ssl: Any = None, **_: Any
     ) -> tuple[Any, Any]:
         assert not ssl, "the simulated net starts in clear"
@@ -335,8 +335,9 @@ def _feed(protocol: Any, octets: bytes) -> None:
         left = memoryview(octets)
         while left:
             buffer = protocol.get_buffer(len(left))
-            count = min(len(buffer), len(left))
-            buffer[:count] = left[:count]  # type: ignore[index]
+            room = memoryview(buffer)
+            count = min(len(room), len(left))
+            room[:count] = left[:count]
             protocol.buffer_updated(count)
             left = left[count:]
     else:
