@@ -131,6 +131,10 @@ class Deliver:
         gates = [(f"route:{route.name}", version)]
         if first.job is not None:
             destination = await self._journal.gate(f"destination:{first.destination}")
+            asked = await self._journal.job(first.job)
+            if asked and not allowance.passes(destination.state if destination else None, asked.options):
+                pump.limiter.give_back()
+                return
             gates.append((f"destination:{first.destination}", destination.version if destination else 0))
         begun = await self._journal.begin(
             Offer(
