@@ -6,6 +6,7 @@ that don't carry flock between hosts.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 from pathlib import Path
@@ -42,13 +43,14 @@ class Lock:
                 hint="one process writes a journal: ask the running service, or stop it first",
                 holder=holder,
             ) from None
-        os.ftruncate(file, 0)
-        os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
+        # Written over what stood there, never cut first: on a full disk the file keeps its block. Who holds
+        # it is only told, never relied on.
+        with contextlib.suppress(OSError):
+            os.pwrite(file, f"{os.getpid():<20}\n".encode(), 0)
         self._file = file
 
     def release(self) -> None:
         """Let it go; a second call does nothing."""
         if self._file is not None:
-            os.ftruncate(self._file, 0)
             os.close(self._file)
             self._file = None

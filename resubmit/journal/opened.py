@@ -18,10 +18,12 @@ import structlog
 
 from resubmit import logbook
 from resubmit.clock import Clock
+from resubmit.errors import JournalFull
 from resubmit.journal import mail, migrations
 from resubmit.journal.bodies import Bodies
 from resubmit.journal.connection import (
     DATABASE,
+    DiskFailed,
     is_sound,
     map_error,
     open_reader,
@@ -41,6 +43,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _FLOORS_FOR: Ms = SECOND
+
+_TIGHT = 1024 * 1024
+"""Less free than this, and an I/O error at the start may well be a full disk's."""
 
 
 class Opened:
@@ -104,7 +109,7 @@ class Opened:
         lock = Lock(folder)
         lock.take()
         try:
-            connection = open_writer(folder)
+            connection = cls._connect(folder, settings)
             try:
                 migrated = migrations.migrate(connection, folder / DATABASE)
                 journal = cls(folder, clock, settings, inline, lock, connection, faults)
@@ -136,6 +141,18 @@ class Opened:
         if not is_sound():
             log.warning(logbook.SQLITE_UNSOUND, sqlite=sqlite_version())
         return journal
+
+    @staticmethod
+    def _connect(folder: Path, settings: JournalSettings) -> sqlite3.Connection:
+        """The writing connection; on a full disk the reserve is what a start has room in."""
+        try:
+            return open_writer(folder)
+        except (JournalFull, DiskFailed):
+            # No room for the WAL's index comes as an I/O error that does not say why.
+            reserve = Reserve(folder, settings.reserve)
+            if reserve.free() > _TIGHT or not reserve.give_up():
+                raise
+            return open_writer(folder)
 
     async def close(self) -> None:
         """Everything that waited is written; the files are closed and the lock is free."""
