@@ -44,7 +44,7 @@ def _run(args: argparse.Namespace) -> int:
             (
                 Column("NO", 2, right=True),
                 Column("STATE", 6),
-                Column("DESTINATION", 6),
+                Column("WHERE", 6),
                 Column("CAUSE", 5),
                 Column("OPENED", 16),
                 Column("STUCK", 5, right=True),
@@ -52,7 +52,16 @@ def _run(args: argparse.Namespace) -> int:
                 Column("FAILED", 6, right=True),
             ),
             [
-                [i.id, i.state, i.destination, i.cause, when(i.opened_at), i.stuck, i.recovered, i.failed]
+                [
+                    i.id,
+                    i.state,
+                    i.destination or f"route {i.route}",
+                    i.cause,
+                    when(i.opened_at),
+                    i.stuck,
+                    i.recovered,
+                    i.failed,
+                ]
                 for i in found
             ],
         )
@@ -99,9 +108,9 @@ def _cell(value: object) -> str:
 
 def _show(incident: IncidentView, false_ndrs: list[FalseNdr], out: Output) -> None:
     out.line(f"Incident {incident.id}: {incident.state}")
-    out.line(
-        f"  {incident.cause} at destination {clean(incident.destination)}, route {clean(incident.route)}"
-    )
+    at = [f"destination {clean(incident.destination)}"] if incident.destination else []
+    at += [f"route {clean(incident.route)}"] if incident.route else []
+    out.line(f"  {incident.cause} at {', '.join(at)}")
     out.line(f"  fault seen   {when(incident.fault_from)} to {when(incident.fault_to)}")
     out.line(f"  opened       {when(incident.opened_at)}")
     if incident.fixed_at is not None:

@@ -84,12 +84,12 @@ def _total(total: int, shown: int, flt: Filter) -> str:
 
 _COLUMNS = (
     Column("ID", 13),
-    Column("AGE", 3, right=True),
-    Column("FROM", 8, cut="middle"),
+    Column("AGE", 6, right=True),
+    Column("FROM", 6, cut="middle"),
     Column("TO", 8, cut="middle"),
-    Column("STATE", 8),
-    Column("CAUSE", 3),
-    Column("BOUNCES IN", 6, right=True),
+    Column("STATE", 13),
+    Column("CAUSE", 10),
+    Column("BOUNCES IN", 10, right=True),
 )
 
 
@@ -115,7 +115,7 @@ def _row(message: MessageView, now: Ms) -> list[object]:
         age(message.received_at, now),
         message.sender or "<>",
         first.address + (f" +{others}" if others else ""),
-        first.state + (f" {same}/{len(every)}" if others else ""),
+        first.state + (f" {same}/{len(every)}" if same < len(every) else ""),
         first.cause or "-",
         left_until(first.deadline, now),
     ]

@@ -79,7 +79,15 @@ def _run(args: argparse.Namespace) -> int:
     if not args.yes and sys.stdin.isatty() and sys.stderr.isatty():
         _confirm(plan, sample, out, now)
     bar = Bar(len(plan.keys)) if args.wait and not args.json else None
-    job = ask(args, "replay", flt, options, bar.show if bar else None)
+
+    def waits(job: dict[str, Any]) -> bool:
+        """Whether a job waits for a gate: its destination's, or that of a route on its way."""
+        if args.force or job.get("state") != "waiting":
+            return False
+        with journal_of(args) as (conn, _):
+            return _gate(read.gates(conn), read.destination_routes(conn), plan, args.route)[1] != "open"
+
+    job = ask(args, "replay", flt, options, bar.show if bar else None, waits if args.wait else None)
     if bar:
         bar.end()
     job["filter"] = filter_object(job.get("filter") or {})
@@ -91,7 +99,7 @@ def _run(args: argparse.Namespace) -> int:
         out.lines(job_lines(job))
     if args.wait and job.get("state") == "waiting":
         raise RefusedBySafety(
-            f"job {job.get('id')} waits: its gate is {job.get('gate')}",
+            f"job {job.get('id')} waits for a gate that is not open ({gate[0]} was {gate[1]})",
             hint="it goes by itself once the gate opens; --force sends it through, behind its canary",
         )
     return _exit_code(job) if args.wait or job.get("state") in _FINAL else 0

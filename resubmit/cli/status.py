@@ -62,9 +62,10 @@ def _show(overview: Overview, out: Output, now: Ms) -> None:
         if d.gate.state != "open" and d.gate.reasons:
             out.text(f"gate {d.gate.name}: {'; '.join(d.gate.reasons)}", "  ")
     for incident in overview.incidents:
+        place = incident.destination or f"route {incident.route}"
         out.line()
         out.line(
-            f"Incident {incident.id}: {incident.state}, {incident.cause} at {clean(incident.destination)},"
+            f"Incident {incident.id}: {incident.state}, {incident.cause} at {clean(place)},"
             f" since {when(incident.opened_at)}"
         )
         out.line(f"  stuck {incident.stuck}, recovered {incident.recovered}, failed {incident.failed}")

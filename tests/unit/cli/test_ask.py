@@ -164,6 +164,18 @@ def test_waiting_for_a_job_behind_a_closed_gate_is_exit_6(desk: Desk, service: S
     assert "--force" in answer.err
 
 
+def test_a_closed_route_is_waited_for_no_longer_than_it_takes_to_see(desk: Desk, service: Service) -> None:
+    desk.shelf.destination()
+    desk.shelf.gate("route:eop", "closed")
+    desk.shelf.message(recipient(state="deferred"))
+    service.lines = [{"progress": {**JOB, "state": "running"}}, {"progress": {**JOB, "state": "waiting"}}]
+
+    answer = desk.ask("replay", "--since", "2h", "--wait")
+
+    assert answer.code == 6
+    assert "route:eop was closed" in answer.err
+
+
 def test_not_waiting_for_it_is_exit_0_and_says_so(desk: Desk, service: Service) -> None:
     desk.shelf.message(recipient(state="deferred"))
     service.lines = [{"result": {**JOB, "state": "waiting", "gate": "closed"}}]
