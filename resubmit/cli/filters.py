@@ -22,13 +22,16 @@ WHEN = (
     "2h or 1d12h (ago), today, yesterday, 14:30, 2026-11-24, 2026-11-24T14:30, RFC 3339; local without a zone"
 )
 
+_MOST = 10**15
+"""The largest number or span (ms) taken: exact in JSON everywhere, and far from what SQLite can't hold."""
+
 _TEXTS = (
     ("sender", "ADDRESS", "the reverse-path; '' for the null one"),
     ("recipient", "ADDRESS", "a recipient"),
     ("domain", "DOMAIN", "a recipient's domain"),
     ("message-id", "ID", "the Message-ID, with or without brackets"),
     ("subject", "TEXT", "the whole subject; *text* for a part of it"),
-    ("cause", "CAUSE", ", ".join(Cause)),
+    ("cause", "CAUSE", ", ".join((*Cause, "none"))),
     ("state", "STATE", ", ".join(State)),
     ("destination", "NAME", "a destination of the config"),
 )
@@ -40,7 +43,7 @@ def add_filters(parser: argparse.ArgumentParser) -> None:
     for name, metavar, about in _TEXTS:
         group.add_argument(f"--{name}", metavar=metavar, action="append", default=[], help=about)
     group.add_argument(
-        "--incident", metavar="N", action="append", type=_number, default=[], help="an incident's"
+        "--incident", metavar="N", action="append", type=number, default=[], help="an incident's"
     )
     group.add_argument("--older-than", metavar="SPAN", help="so long in its state at least")
     group.add_argument("--expiring-in", metavar="SPAN", help="bounces within so long")
@@ -55,17 +58,17 @@ def add_ids(parser: argparse.ArgumentParser) -> None:
 
 def filter_of(args: argparse.Namespace, now: Ms, out: Output, ids: Sequence[int] = ()) -> Filter:
     """The filter of a command line at `now`; the span it came to is noted on stderr. Raises UsageError."""
-    since = _when(args.since, "--since", now)
-    until = _when(args.until, "--until", now)
+    since = when_of(args.since, "--since", now)
+    until = when_of(args.until, "--until", now)
     if since is not None and until is not None and since >= until:
         raise UsageError(f"--since {args.since} is not before --until {args.until}", hint=f"TIME is {WHEN}")
     if since is not None or until is not None:
         start = rfc3339(since) if since is not None else "the beginning"
         end = rfc3339(until) if until is not None else f"now ({rfc3339(now)})"
         out.note(f"taken from {start} until {end}")
-    for flag, known in (("cause", Cause), ("state", State)):
+    for flag, known in (("cause", (*Cause, "none")), ("state", tuple(State))):
         for value in getattr(args, flag):
-            if "*" not in value and value not in list(known):
+            if "*" not in value and value not in known:
                 raise UsageError(
                     f"--{flag} {value}: there is no such {flag}", hint=f"one of {', '.join(known)}"
                 )
@@ -99,25 +102,34 @@ def ids_of(words: Sequence[str]) -> tuple[int, ...]:
         raise UsageError(str(error)) from None
 
 
-def _when(text: str | None, flag: str, now: Ms) -> Ms | None:
+def when_of(text: str | None, flag: str, now: Ms) -> Ms | None:
+    """A time as a person typed it; None when they did not. UsageError names the flag."""
     if text is None:
         return None
     try:
-        return parse_when(text, now)
-    except (ValueError, OverflowError) as error:
+        at = parse_when(text, now)
+        rfc3339(at)  # a time no calendar has, ten thousand years ago, is a slip of the finger
+    except ValueError as error:
         raise UsageError(f"{flag}: {error}") from None
+    except OverflowError:
+        raise UsageError(f"{flag} {text}: no calendar goes so far", hint=f"TIME is {WHEN}") from None
+    return at
 
 
 def _span(text: str | None, flag: str) -> Ms | None:
     if text is None:
         return None
     try:
-        return parse_span(text)
+        span = parse_span(text)
     except (ValueError, OverflowError) as error:
         raise UsageError(f"{flag}: {error}") from None
+    if span > _MOST:
+        raise UsageError(f"{flag} {text}: that long no mail is kept")
+    return span
 
 
-def _number(text: str) -> int:
-    if not text.isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of an incident")
+def number(text: str) -> int:
+    """A count or a number of a thing, for argparse: whole, not negative, and such as a journal can hold."""
+    if not (text.isascii() and text.isdigit()) or len(text) > len(str(_MOST)) or int(text) > _MOST:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to {_MOST}")
     return int(text)

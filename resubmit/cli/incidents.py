@@ -7,6 +7,7 @@ import csv
 import sys
 
 from resubmit.cli.commands import Command
+from resubmit.cli.filters import number as whole
 from resubmit.cli.output import Output, json_text, when
 from resubmit.cli.reading import add_output, journal_of, now_ms, output_of
 from resubmit.cli.table import Column, clean
@@ -21,17 +22,19 @@ from resubmit.view.overview import incident_object, report_object
 
 def _add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("do", nargs="?", choices=("list", "show", "report"), default="list")
-    parser.add_argument("id", metavar="ID", nargs="?", type=int, help="its number; the newest when left out")
+    parser.add_argument(
+        "id", metavar="ID", nargs="?", type=whole, help="its number; the newest when left out"
+    )
     parser.add_argument("--format", choices=("text", "csv"), default="text", help="of the report")
     parser.add_argument("--open", action="store_true", help="only those not closed")
-    parser.add_argument("--limit", metavar="N", type=int, default=50, help="at most so many; 0 is all (50)")
+    parser.add_argument("--limit", metavar="N", type=whole, default=50, help="at most so many; 0 is all (50)")
     parser.add_argument("--fail-empty", action="store_true", help="exit 3 when there is none")
     add_output(parser, quiet="numbers only")
 
 
 def _run(args: argparse.Namespace) -> int:
     out = output_of(args)
-    if args.do != "list":
+    if args.do != "list" or args.id is not None:
         return _one(args, out)
     with journal_of(args) as (conn, _):
         found = read.incidents(conn, open_only=args.open, limit=args.limit)

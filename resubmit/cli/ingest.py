@@ -56,7 +56,7 @@ def _run(args: argparse.Namespace) -> int:
             [
                 Column("FILE", 10, cut="middle"),
                 Column("SOURCE", 6),
-                *(Column(name.upper(), 4, right=True) for name in _FIELDS[2:]),
+                *(Column(name.upper(), len(name), right=True) for name in _FIELDS[2:]),
             ],
             [[one[name] if one[name] is not None else "-" for name in _FIELDS] for one in shown],
         )

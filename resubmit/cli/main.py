@@ -42,6 +42,9 @@ class Parser(argparse.ArgumentParser):
 
 def run(words: Sequence[str]) -> int:
     """Run a command line (without the program's name); its exit code."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by who started us (`>&-`): what is said goes nowhere
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
@@ -68,7 +71,8 @@ def run(words: Sequence[str]) -> int:
             _say(error.hint, prefix="  ")
         return error.exit_code
     except OSError as error:
-        _say(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        said = error.strerror or str(error)
+        _say(f"{error.filename}: {said}" if error.filename else said)
         return 4 if isinstance(error, PermissionError) else 1
     except Exception as error:
         # A mistake of ours: one line for the person, the rest on demand.

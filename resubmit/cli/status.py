@@ -5,15 +5,14 @@ from __future__ import annotations
 import argparse
 
 from resubmit.cli.commands import Command
-from resubmit.cli.filters import WHEN
+from resubmit.cli.filters import WHEN, number, when_of
 from resubmit.cli.output import Output, json_text, left_until, size, when
 from resubmit.cli.reading import add_output, journal_of, now_ms, output_of
 from resubmit.cli.replay import job_lines
 from resubmit.cli.table import Column, clean
-from resubmit.errors import UsageError
 from resubmit.journal import read
 from resubmit.journal.read import Overview
-from resubmit.model.moment import Ms, parse_when
+from resubmit.model.moment import Ms
 from resubmit.view.overview import audit_object, job_object, status_object
 
 
@@ -88,16 +87,15 @@ def _show(overview: Overview, out: Output, now: Ms) -> None:
 
 def _add_audit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--since", metavar="TIME", help=WHEN)
-    parser.add_argument("--limit", metavar="N", type=int, default=50, help="at most so many; 0 is all (50)")
+    parser.add_argument(
+        "--limit", metavar="N", type=number, default=50, help="at most so many; 0 is all (50)"
+    )
     add_output(parser)
 
 
 def _audit(args: argparse.Namespace) -> int:
     out = output_of(args)
-    try:
-        since = parse_when(args.since, now_ms()) if args.since else 0
-    except ValueError as error:
-        raise UsageError(f"--since: {error}") from None
+    since = when_of(args.since, "--since", now_ms()) or 0
     with journal_of(args) as (conn, _):
         rows = read.audit(conn, since=since, limit=args.limit)
     if out.as_json:

@@ -127,7 +127,7 @@ def _recipient_terms(flt: Filter, now: Ms) -> tuple[list[str], list[object]]:
     _text("r.address", tuple(_bare(text) for text in flt.recipient), terms, params)
     _text("r.address", tuple(f"*@{text}" for text in flt.domain), terms, params)
     _text("r.destination", flt.destination, terms, params)
-    _text("r.cause", flt.cause, terms, params)
+    _text("coalesce(r.cause, 'none')" if "none" in flt.cause else "r.cause", flt.cause, terms, params)
     _text("r.state", flt.state, terms, params)
     if flt.incident:
         terms.append(

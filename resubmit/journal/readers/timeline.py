@@ -45,12 +45,13 @@ def timeline(conn: sqlite3.Connection, wanted: int) -> list[Step]:
     steps: list[Step] = []
     for n, state, below, derived_from, again_of in numbers:
         mine = [[row for row in rows if row[0] == n] for rows in (moves, attempts, said)]
-        if derived_from is None and again_of is None:
-            first = mine[0][0] if mine[0] else None
+        first = mine[0][0] if mine[0] else None
+        added = first is not None and first[_EVENT] in ("derived", "added")
+        if derived_from is None and again_of is None and not added:
             start = first[_FROM] if first and not mine[1] else "journaled" if mine[1] else below or state
             birth = [Step(n, born[0], "journaled", None, start, 0, f"taken from {born[1] or born[2]}")]
         else:
-            birth = []  # a derived one has its birth in the history
+            birth = []  # who joined later has a birth in the history
         steps += _one(n, birth, *mine)
     return steps
 

@@ -126,6 +126,7 @@ FILTERS = {
     "subject beyond ascii": (("--subject", "gr\u00fc\u00dfe*"), "n"),
     "a percent sign is itself": (("--subject", "invoice _%"), ""),
     "cause": (("--cause", "mailbox"), "f"),
+    "no cause": (("--cause", "none"), "bn"),
     "state": (("--state", "expired"), "n"),
     "states are or": (("--state", "expired", "--state", "delivered"), "nb"),
     "flags are and": (("--state", "delivered", "--domain", "fabrikam.com"), ""),
