@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,8 @@ log = structlog.get_logger()
 Progress = Callable[[dict[str, Any]], None]
 CarryOut = Callable[[dict[str, Any], Progress], Awaitable[Any]]
 
+_LONGEST_PATH = 100
+"""Octets; sun_path holds 108 (unix(7))."""
 _LONGEST_REQUEST = 16 * 1024 * 1024
 """`replay -` may name very many ids."""
 
@@ -38,8 +42,14 @@ class RequestSocket:
     async def open(self) -> None:
         """Listen. A socket left by a killed service is taken over: the journal's lock says it is dead."""
         self._path.unlink(missing_ok=True)
-        self._server = await asyncio.start_unix_server(self._client, self._path, limit=_LONGEST_REQUEST)
-        self._path.chmod(0o600)
+        door = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            _bind(door, self._path)
+            self._path.chmod(0o600)
+            self._server = await asyncio.start_unix_server(self._client, sock=door, limit=_LONGEST_REQUEST)
+        except BaseException:
+            door.close()
+            raise
 
     async def close(self) -> None:
         if self._server is not None:
@@ -81,3 +91,15 @@ class RequestSocket:
             log.error(logbook.REQUEST_FAILED, exc_info=error)
             say({"error": "the service met an error it did not expect", "hint": "see its log", "exit": 1})
         await writer.drain()
+
+
+def _bind(door: socket.socket, path: Path) -> None:
+    """Bind, also where the path is longer than a socket address holds: by way of its folder's descriptor."""
+    if len(os.fsencode(path)) <= _LONGEST_PATH:
+        door.bind(str(path))
+        return
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        door.bind(f"/proc/self/fd/{folder}/{path.name}")
+    finally:
+        os.close(folder)

@@ -98,7 +98,8 @@ async def test_the_narration_is_for_a_person(tmp_path: Path) -> None:
     for wanted in ("$ resubmit list --stuck", "certificate_expired", "$ resubmit status", "duplicates 0"):
         assert wanted in text
     assert "Traceback" not in text
-    assert max(len(line) for line in text.splitlines()) <= 82
+    # A path is one word, and stays whole however long it is.
+    assert max(len(line) for line in text.splitlines() if " " in line.strip()) <= 82
 
 
 @pytest.mark.parametrize("step", ["It takes mail at", r"^4\. "])
