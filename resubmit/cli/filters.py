@@ -43,7 +43,7 @@ def add_filters(parser: argparse.ArgumentParser) -> None:
     for name, metavar, about in _TEXTS:
         group.add_argument(f"--{name}", metavar=metavar, action="append", default=[], help=about)
     group.add_argument(
-        "--incident", metavar="N", action="append", type=number, default=[], help="an incident's"
+        "--incident", metavar="N", action="append", type=whole, default=[], help="an incident's"
     )
     group.add_argument("--older-than", metavar="SPAN", help="so long in its state at least")
     group.add_argument("--expiring-in", metavar="SPAN", help="bounces within so long")
@@ -128,7 +128,7 @@ def _span(text: str | None, flag: str) -> Ms | None:
     return span
 
 
-def number(text: str) -> int:
+def whole(text: str) -> int:
     """A count or a number of a thing, for argparse: whole, not negative, and such as a journal can hold."""
     if not (text.isascii() and text.isdigit()) or len(text) > len(str(_MOST)) or int(text) > _MOST:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to {_MOST}")

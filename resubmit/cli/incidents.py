@@ -7,7 +7,7 @@ import csv
 import sys
 
 from resubmit.cli.commands import Command
-from resubmit.cli.filters import number as whole
+from resubmit.cli.filters import whole
 from resubmit.cli.output import Output, json_text, when
 from resubmit.cli.reading import add_output, journal_of, now_ms, output_of
 from resubmit.cli.table import Column, clean

@@ -6,7 +6,7 @@ import argparse
 
 from resubmit.cli.ask import ask
 from resubmit.cli.commands import Command
-from resubmit.cli.filters import number
+from resubmit.cli.filters import whole
 from resubmit.cli.output import age, json_text, when
 from resubmit.cli.reading import add_output, journal_of, now_ms, output_of
 from resubmit.cli.replay import job_lines
@@ -18,10 +18,8 @@ from resubmit.view.overview import job_object
 
 def _add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("do", nargs="?", choices=("list", "show", "cancel"), default="list")
-    parser.add_argument("id", metavar="ID", nargs="?", type=number, help="a job's number")
-    parser.add_argument(
-        "--limit", metavar="N", type=number, default=50, help="at most so many; 0 is all (50)"
-    )
+    parser.add_argument("id", metavar="ID", nargs="?", type=whole, help="a job's number")
+    parser.add_argument("--limit", metavar="N", type=whole, default=50, help="at most so many; 0 is all (50)")
     parser.add_argument("--reason", metavar="TEXT", default="", help="why, for the audit")
     parser.add_argument("--fail-empty", action="store_true", help="exit 3 when there is none")
     add_output(parser, quiet="numbers only")

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from resubmit.cli.commands import Command
-from resubmit.cli.filters import add_filters, filter_of, ids_of, number
+from resubmit.cli.filters import add_filters, filter_of, ids_of, whole
 from resubmit.cli.output import Output, age, json_text, left_until, size, when
 from resubmit.cli.reading import add_output, journal_of, now_ms, output_of
 from resubmit.cli.table import Column, clean
@@ -29,9 +29,7 @@ def _add_list(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stuck", action="store_true", help="only what is stuck; nearest deadline first")
     parser.add_argument("--group-by", choices=list(read.GROUPINGS), help="count recipients instead")
     parser.add_argument("--sort", choices=read.SORTS, help="longest in its state, nearest deadline, largest")
-    parser.add_argument(
-        "--limit", metavar="N", type=number, default=50, help="at most so many; 0 is all (50)"
-    )
+    parser.add_argument("--limit", metavar="N", type=whole, default=50, help="at most so many; 0 is all (50)")
     parser.add_argument("--watch", action="store_true", help="again every two seconds, until interrupted")
     parser.add_argument("--fail-empty", action="store_true", help="exit 3 when nothing matches")
     add_output(parser, quiet="ids only")
@@ -63,7 +61,7 @@ def _list_once(args: argparse.Namespace, flt: Filter, out: Output) -> int:
         else:
             ids, total = read.message_ids(conn, flt, now, limit=args.limit, sort=args.sort)
             if out.quiet:
-                out.lines(id_text(one) for one in ids)
+                out.lines(id_text(number) for number in ids)
             elif out.as_json:
                 out.lines(json_text(message_object(m)) for m in read.load_messages(conn, ids, now))
             elif ids:
@@ -162,29 +160,29 @@ def _show(args: argparse.Namespace) -> int:
     if args.raw and args.json:
         raise UsageError("--raw gives bytes, --json an object: one of them")
     out = output_of(args)
-    (wanted,) = ids_of([args.id])
+    (number,) = ids_of([args.id])
     now = now_ms()
     with journal_of(args) as (conn, folder):
-        message = read.message(conn, wanted, now)
+        message = read.message(conn, number, now)
         if message is None:
             raise ResubmitError(
-                f"there is no message {id_text(wanted)} in this journal",
+                f"there is no message {id_text(number)} in this journal",
                 hint="`resubmit list --limit 0` shows those there are; settled ones go after [retention]",
             )
         if args.raw:
-            for piece in read.body(conn, folder, wanted):
+            for piece in read.body(conn, folder, number):
                 sys.stdout.buffer.write(piece)
             return 0
         headers: list[tuple[str, str]] = []
         if message.body_kept:
             try:
-                headers = headers_of(b"".join(_head(read.body(conn, folder, wanted))))
+                headers = headers_of(b"".join(_head(read.body(conn, folder, number))))
             except JournalUnreadable as error:
                 out.note(error.message)
         if args.headers and not args.json:
             out.lines(f"{clean(name)}: {clean(value)}" for name, value in headers)
             return 0
-        steps = read.timeline(conn, wanted)
+        steps = read.timeline(conn, number)
     if out.as_json:
         out.one(shown_object(message, steps, headers))
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from resubmit.cli.commands import Command
-from resubmit.cli.filters import WHEN, number, when_of
+from resubmit.cli.filters import WHEN, when_of, whole
 from resubmit.cli.output import Output, json_text, left_until, size, when
 from resubmit.cli.reading import add_output, journal_of, now_ms, output_of
 from resubmit.cli.replay import job_lines
@@ -87,9 +87,7 @@ def _show(overview: Overview, out: Output, now: Ms) -> None:
 
 def _add_audit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--since", metavar="TIME", help=WHEN)
-    parser.add_argument(
-        "--limit", metavar="N", type=number, default=50, help="at most so many; 0 is all (50)"
-    )
+    parser.add_argument("--limit", metavar="N", type=whole, default=50, help="at most so many; 0 is all (50)")
     add_output(parser)
 
 
