@@ -80,8 +80,33 @@ from job
 where id = ? and state in ('waiting', 'running')
 """
 
+_TAKE = """
+update recipient
+set deadline = ?, holder = ?
+where message = ? and n = ?
+"""
+
+_FAR_DEADLINE = """
+select coalesce(o.dot_at, o.begun_at) + d.expires_after
+from recipient r
+join attempt a on a.message = r.message and a.n = r.n and a.no = r.attempt
+join offer o on o.id = a.offer
+join destination d on d.name = r.destination
+where r.message = ? and r.n = ?
+"""
+
+_WITH_FAR = frozenset({State.ACCEPTED, State.PENDING, State.DEFERRED})
+"""States in which somebody else has the mail, and its clock runs."""
+
+_TAKEN = _WITH_FAR | {State.DELIVERED, State.EXPANDED, State.FILTERED}
+
+_GIVEN_UP = frozenset({State.EXPIRED, State.FAILED})
+
 _WITHOUT_FAILURE = frozenset({State.ACCEPTED, State.PENDING, State.DELIVERED, State.EXPANDED})
-"""States that say nothing went wrong: a cause of what was before does not go with them."""
+"""States that say nothing went wrong."""
+
+_OWN_CAUSE = _WITHOUT_FAILURE | {State.FAILED, State.FILTERED}
+"""States that a cause of what was before does not follow into: these have their own or none."""
 
 _MAY_STAY_IN_JOB = frozenset(
     {State.JOURNALED, State.RETRYING, State.IN_DOUBT, State.PENDING, State.DEFERRED, State.EXPIRED}
@@ -174,6 +199,10 @@ def apply(connection: sqlite3.Connection, move: Move, *, evidence: int | None = 
     to = done.stand.state
     if done.moved:
         _write(connection, move, row, done.stand)
+    elif move.deadline is not None and row.state in _WITH_FAR and move.event in _ITEM_AFTER_REPLY:
+        # Evidence was quicker than the reply, which alone knows when the mail was taken.
+        holder = Holder(row.holder if row.holder == Holder.RELAY else move.holder or Holder.FAR)
+        connection.execute(_TAKE, (move.deadline, holder, move.message, move.n))
     elif move.cause is not None and row.cause is None and row.state not in SETTLED and not done.conflict:
         connection.execute(_EXPLAIN, (move.cause, move.scope, move.mend, move.message, move.n))
     if done.moved or done.conflict or move.event.startswith("late_") or move.event is Event.PRUNED:
@@ -199,13 +228,18 @@ def _write(connection: sqlite3.Connection, move: Move, row: Row, stand: Stand) -
     told = stand.below or to  # under a hold, what is below it moves
     since = row.since if to is row.state else (move.since if move.since is not None else move.at)
     cause: tuple[str | None, str | None, str | None] = (move.cause, move.scope, move.mend)
-    if move.cause is None and told not in _WITHOUT_FAILURE:
+    if move.cause is None and told not in _OWN_CAUSE:
         cause = (row.cause, row.scope, row.mend)
     holder = move.holder
-    if holder is None:
-        took_it = told in (State.ACCEPTED, State.PENDING, State.DEFERRED, State.DELIVERED, State.EXPANDED)
-        holder = Holder.FAR if took_it and row.holder == Holder.US else Holder(row.holder)
     deadline = move.deadline if move.deadline is not None else row.deadline
+    if holder is None:
+        holder = Holder(row.holder)
+        if told in _GIVEN_UP:
+            holder = Holder.NOBODY
+        elif told in _TAKEN and (holder is not Holder.RELAY or move.event is Event.RELAY_PASSED_ON):
+            if move.deadline is None and holder is not Holder.FAR:
+                deadline = _far_deadline(connection, move, row)
+            holder = Holder.FAR
     if to in SETTLED or (to is State.EXPIRED and move.deadline is None):
         deadline = None  # nothing is left that could bounce
     lane, job, failures = row.lane, row.job, row.failures
@@ -226,6 +260,12 @@ def _write(connection: sqlite3.Connection, move: Move, row: Row, stand: Stand) -
     )
     if changed.rowcount != 1:  # one connection writes, so this is a second writer in spite of the lock
         raise RuntimeError(f"recipient {move.n} of {id_text(move.message)} moved during its own transaction")
+
+
+def _far_deadline(connection: sqlite3.Connection, move: Move, row: Row) -> Ms | None:
+    """When the far side gives up what it took by the current attempt; as it was where that isn't known."""
+    found = connection.execute(_FAR_DEADLINE, (move.message, move.n)).fetchone()
+    return row.deadline if found is None else int(found[0])
 
 
 def _due(move: Move, row: Row, to: State) -> Ms | None:

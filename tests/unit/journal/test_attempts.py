@@ -8,7 +8,7 @@ import pytest
 
 from resubmit.journal import moves, read
 from resubmit.journal.door import Journal
-from resubmit.journal.verbs import Begun, Expect, Moved, Stale
+from resubmit.journal.verbs import Begun, Destined, Expect, Moved, Stale
 from resubmit.model.evidence import Cause, Holder, Mend, Scope
 from resubmit.model.moment import DAY, HOUR, MINUTE
 from resubmit.model.recipient import Event, Impossible, RecipientKey, State
@@ -283,3 +283,35 @@ async def test_only_what_may_be_sent_is_made_due(journal: Journal) -> None:
     (due,) = await journal.due("other", NOW, 10)
     assert (due.message, due.recipients[0].state, due.recipients[0].attempt) == (deferred, State.DEFERRED, 1)
     assert history(journal, deferred)[-1] == ("made_due", "deferred", "deferred")
+
+
+async def test_what_the_relay_passed_on_the_far_side_has(journal: Journal) -> None:
+    taken = recipient(state=State.ACCEPTED, holder=Holder.RELAY, due_at=None, deadline=NOW + 5 * DAY)
+    message = await journal.record(arrival(taken))
+    await journal.move([move(message, Event.SEEN_DEFERRED, cause=Cause.CONNECTION)])
+    (stands,) = await journal.standing([RecipientKey(message, 0)])
+    assert stands.holder is Holder.RELAY
+    await journal.move([move(message, Event.RELAY_PASSED_ON)])
+    (stands,) = await journal.standing([RecipientKey(message, 0)])
+    assert (stands.state, stands.holder, stands.cause) == (State.ACCEPTED, Holder.FAR, None)
+
+
+async def test_evidence_that_overtook_the_reply_leaves_the_deadline_to_it(journal: Journal) -> None:
+    message = await journal.record(arrival())
+    begun = await journal.begin(offer(message))
+    assert isinstance(begun, Begun)
+    await journal.observe([seen(message, Event.SEEN_PENDING)])
+    await journal.end(ended(begun, outcome(deadline=NOW + DAY)))
+    (stands,) = await journal.standing([RecipientKey(message, 0)])
+    assert (stands.state, stands.holder, stands.deadline) == (State.PENDING, Holder.FAR, NOW + DAY)
+
+
+async def test_a_retry_that_was_taken_has_the_far_sides_deadline(journal: Journal) -> None:
+    await journal.mirror([Destined("hybrid", 1, 1, DAY, 1, "eop", "eop")])
+    message = await journal.record(arrival())
+    await attempt(
+        journal, message, Event.REPLY_DEFERRED, due_at=NOW, deadline=NOW + 5 * DAY, holder=Holder.US
+    )
+    await journal.move([move(message, Event.SEEN_PENDING)])
+    (stands,) = await journal.standing([RecipientKey(message, 0)])
+    assert (stands.holder, stands.deadline) == (Holder.FAR, NOW + DAY)
