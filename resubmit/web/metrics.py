@@ -24,6 +24,7 @@ from resubmit import __version__
 from resubmit.clock import Clock
 from resubmit.journal import read
 from resubmit.journal.read import Figures
+from resubmit.journal.writer import BUCKETS_S
 
 GATE_STATES = ("open", "testing", "closed")
 
@@ -53,7 +54,7 @@ class Metrics:
         folder: Path,
         clock: Clock,
         stats: Callable[[], WriterStats] | None = None,
-        bounds: Sequence[float] = (),
+        bounds: Sequence[float] = BUCKETS_S,
     ) -> None:
         self._folder = folder
         self._clock = clock

@@ -8,7 +8,7 @@ import pytest
 
 from resubmit.clock import SystemClock
 from resubmit.errors import JournalUnreadable
-from resubmit.journal.writer import BUCKETS_S, Stats
+from resubmit.journal.writer import Stats
 from resubmit.model.moment import HOUR
 from resubmit.web.metrics import Metrics
 from tests.helpers.factory import NOW, Shelf, recipient
@@ -21,7 +21,7 @@ class StoppedClock(SystemClock):
 
 def page(folder: Path, stats: Stats | None = None) -> dict[str, float]:
     """The samples of a page by name and labels."""
-    metrics = Metrics(folder, StoppedClock(), (lambda: stats) if stats else None, BUCKETS_S)
+    metrics = Metrics(folder, StoppedClock(), (lambda: stats) if stats else None)
     lines = metrics.render().decode().splitlines()
     return {
         line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1]) for line in lines if not line.startswith("#")
