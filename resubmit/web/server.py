@@ -14,7 +14,7 @@ import errno
 from collections.abc import Callable
 from http import HTTPStatus
 
-from resubmit.errors import ResubmitError, UsageError
+from resubmit.errors import NotReachable, ResubmitError
 from resubmit.model.hostport import host_port
 from resubmit.web.settings import Web
 
@@ -39,7 +39,7 @@ class WebServer:
         self._one_at_a_time = asyncio.Lock()
 
     async def start(self) -> None:
-        """Listen. Raises UsageError that says which address, why not and what to do."""
+        """Listen. Raises NotReachable that says which address, why not and what to do."""
         host, port = host_port(self._settings.listen)
         try:
             self._server = await asyncio.start_server(
@@ -47,7 +47,7 @@ class WebServer:
             )
         except OSError as error:
             why = "is in use by another program" if error.errno == errno.EADDRINUSE else error.strerror
-            raise UsageError(
+            raise NotReachable(
                 f"web.listen: {self._settings.listen}: {why}",
                 hint='stop what listens there, or set another address in [web] ("" switches it off)',
             ) from None

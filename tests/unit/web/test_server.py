@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from resubmit.errors import JournalUnreadable, UsageError
+from resubmit.errors import JournalUnreadable, NotReachable
 from resubmit.web.server import WebServer
 from resubmit.web.settings import Web
 
@@ -112,7 +112,7 @@ async def test_a_port_in_use_says_which_and_what_to_do() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         listen = f"127.0.0.1:{taken.getsockname()[1]}"
-        with pytest.raises(UsageError) as raised:
+        with pytest.raises(NotReachable) as raised:
             await WebServer(Web(listen=listen), lambda: True, lambda: b"").start()
 
     assert raised.value.message == f"web.listen: {listen}: is in use by another program"
