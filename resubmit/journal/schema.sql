@@ -74,6 +74,7 @@ create table recipient (
         or state not in ('held', 'delivered', 'expanded', 'filtered', 'failed', 'cancelled'))
 ) strict, without rowid;
 create index recipient_due on recipient (route, lane, due_at) where due_at is not null;
+create index recipient_journaled on recipient (route, deadline) where state = 'journaled';
 create index recipient_trouble on recipient (destination, state, deadline)
     where state in ('retrying', 'in_doubt', 'pending', 'deferred', 'expired');
 create index recipient_accepted on recipient (destination, since) where state = 'accepted';
@@ -394,7 +395,6 @@ left join incident i on i.id = g.incident
 left join destination d on d.name = r.destination
 where g.name like 'route:%'
     and g.state <> 'open'
-    and r.due_at is not null
     and r.state = 'journaled'
 union all
 select

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from resubmit.journal.codec import maybe
 from resubmit.journal.connection import sqlite3
@@ -85,17 +85,35 @@ _DOUBTS = f"""
 {_COLUMNS}
 from recipient r
 {_JOINED}
-where r.state in ('retrying', 'in_doubt', 'pending', 'deferred', 'expired') and r.state = 'in_doubt'
+where r.state in ('retrying', 'in_doubt', 'pending', 'deferred', 'expired')
+    and r.destination = ? and r.state = 'in_doubt'
 order by r.since
 limit ?
 """
 
-_OVER_AGE = f"""
+_JOURNALED_OVER_AGE = f"""
 {_COLUMNS}
 from recipient r
 {_JOINED}
-where r.due_at is not null and r.state in ('journaled', 'retrying') and r.holder = 'us' and r.deadline <= ?
+where r.state = 'journaled' and r.route = ? and r.deadline <= ?
 limit ?
+"""
+
+_RETRYING_OVER_AGE = f"""
+{_COLUMNS}
+from recipient r
+{_JOINED}
+where r.state in ('retrying', 'in_doubt', 'pending', 'deferred', 'expired')
+    and r.destination = ? and r.state = 'retrying' and r.deadline <= ?
+limit ?
+"""
+
+_NEXT_ROUTE = "select min(route) from recipient where state = 'journaled' and route > ?"
+
+_NEXT_DESTINATION = """
+select min(destination)
+from recipient
+where state in ('retrying', 'in_doubt', 'pending', 'deferred', 'expired') and destination > ?
 """
 
 _TROUBLE_STATES = (State.RETRYING, State.IN_DOUBT, State.PENDING, State.DEFERRED, State.EXPIRED)
@@ -149,9 +167,22 @@ def of_destination(
 
 def timers(connection: sqlite3.Connection, now: Ms, limit: int) -> list[Standing]:
     """Those whom time moves: in doubt, or held by us past their deadline."""
-    rows = connection.execute(_DOUBTS, (limit,)).fetchall()
-    rows += connection.execute(_OVER_AGE, (now, limit)).fetchall()
+    rows: list[tuple[object, ...]] = []
+    destinations = list(_each(connection, _NEXT_DESTINATION))
+    for destination in destinations:
+        rows += connection.execute(_DOUBTS, (destination, limit)).fetchall()
+    for route in _each(connection, _NEXT_ROUTE):
+        rows += connection.execute(_JOURNALED_OVER_AGE, (route, now, limit)).fetchall()
+    for destination in destinations:
+        rows += connection.execute(_RETRYING_OVER_AGE, (destination, now, limit)).fetchall()
     return [_standing(row) for row in rows[:limit]]
+
+
+def _each(connection: sqlite3.Connection, following: str) -> Iterator[str]:
+    """The first words of an index, each once: a step a word, however many rows have it."""
+    word: str | None = ""
+    while (word := connection.execute(following, (word,)).fetchone()[0]) is not None:
+        yield word
 
 
 def _standing(row: tuple[object, ...]) -> Standing:
