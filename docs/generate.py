@@ -1,16 +1,17 @@
-"""Writes docs/configuration.md from the settings: every table and key, with its meaning, type and default.
+"""Writes the pages that are drawn from the code: configuration.md, states.md, logbook.md.
 
-`python docs/generate.py` writes; with `--check` it says whether the file is what it would write (exit 1 if
-not). The words stand in the settings' own docstrings, so that they are written once.
+`python -m docs.generate` writes; with `--check` it shows the difference to what it would write and exits 1
+if there is one. The words stand in the code's own docstrings, so that they are written once.
 """
 
 from __future__ import annotations
 
+import argparse
 import ast
+import difflib
 import inspect
 import sys
-import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -20,10 +21,10 @@ from pydantic.fields import FieldInfo
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from docs import states  # noqa: E402
+from resubmit import logbook  # noqa: E402
 from resubmit.config import LATER, Tables  # noqa: E402
 from resubmit.settings import Table  # noqa: E402
-
-TARGET = ROOT / "docs" / "configuration.md"
 
 HEAD = """<!-- Written by docs/generate.py from the settings' docstrings; change those. -->
 # Configuration
@@ -42,16 +43,26 @@ One TOML file: `--config FILE`, else `$RESUBMIT_CONFIG`, else `./config.toml`, e
 """
 
 
-def main() -> int:
-    """The exit code: 1 when `--check` finds the file out of date."""
-    text = configuration()
-    if "--check" in sys.argv[1:]:
-        if TARGET.exists() and TARGET.read_text("utf-8") == text:
-            return 0
-        sys.stderr.write(f"{TARGET.relative_to(ROOT)} is out of date: run python docs/generate.py\n")
-        return 1
-    TARGET.write_text(text, "utf-8")
-    return 0
+def main(arguments: Sequence[str] | None = None, folder: Path = ROOT / "docs") -> int:
+    """The exit code: 1 when `--check` finds a page out of date. `folder`: where the pages are."""
+    parser = argparse.ArgumentParser(prog="python -m docs.generate", description="Write the generated pages.")
+    parser.add_argument(
+        "--check", action="store_true", help="only show what would change; exit 1 if anything"
+    )
+    only_check = parser.parse_args(arguments).check
+    stale = 0
+    for name, page in PAGES.items():
+        path, text = folder / name, page()
+        before = path.read_text("utf-8") if path.exists() else ""
+        if not only_check:
+            path.write_text(text, "utf-8")
+        elif before != text:
+            stale += 1
+            lines = difflib.unified_diff(
+                before.splitlines(), text.splitlines(), name, "generated", lineterm=""
+            )
+            sys.stderr.write("\n".join(lines) + f"\n{name} is out of date: run python -m docs.generate\n")
+    return int(stale > 0)
 
 
 def configuration() -> str:
@@ -103,18 +114,7 @@ def about(table: type[BaseModel]) -> str:
 
 def docstrings(table: type[BaseModel]) -> dict[str, str]:
     """What stands under each field in the source, on one line."""
-    (body,) = ast.parse(textwrap.dedent(inspect.getsource(table))).body
-    assert isinstance(body, ast.ClassDef)
-    found: dict[str, str] = {}
-    for line, after in zip(body.body, body.body[1:], strict=False):
-        if (
-            isinstance(line, ast.AnnAssign)
-            and isinstance(line.target, ast.Name)
-            and isinstance(after, ast.Expr)
-            and isinstance(after.value, ast.Constant)
-        ):
-            found[line.target.id] = " ".join(str(after.value.value).split()).replace("|", "\\|")
-    return found
+    return states.docstrings(table)
 
 
 def takes(field: FieldInfo) -> str:
@@ -163,6 +163,38 @@ def default(table: type[BaseModel], key: str) -> str:
     if isinstance(shown, list):
         return "`[" + ", ".join(f'"{item}"' for item in shown) + "]`"
     return f"`{shown}`" if isinstance(shown, int) else f'`"{shown}"`'
+
+
+LOGBOOK = """<!-- Written by docs/generate.py from resubmit/logbook.py; change that. -->
+# The log
+
+The service logs to stderr: on a terminal for people, else a JSON object a line (`[log]` in configuration.md).
+These are all the events there are.
+No line holds a body, a subject or a secret.
+`info` means that a state changed, `warning` that a person may look, `error` that a person must.
+"""
+
+
+def log_page() -> str:
+    """The whole page of log events, a table a group, as the source groups them."""
+    source = inspect.getsource(logbook)
+    words = states.words_of(ast.parse(source).body)
+    page = [LOGBOOK]
+    for line in source.splitlines():
+        name = line.partition(" = ")[0]
+        if line.startswith("# "):
+            page.append(f"\n## {line[2:]}\n\n| event | meaning |\n|-|-|")
+        elif name in words:
+            page.append(f"| `{getattr(logbook, name)}` | {words[name]} |")
+    return "\n".join(page).replace("\n\n\n", "\n\n") + "\n"
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "configuration.md": configuration,
+    "logbook.md": log_page,
+    "states.md": states.page,
+}
+"""The generated pages, by file name."""
 
 
 if __name__ == "__main__":
