@@ -77,11 +77,12 @@ class WebServer:
             async with asyncio.timeout(_PATIENCE_S):
                 head = await reader.readuntil(b"\r\n\r\n")
             writer.write(await self._answer(head))
-            await writer.drain()
+            async with asyncio.timeout(_PATIENCE_S):
+                await writer.drain()
         except asyncio.LimitOverrunError:
             writer.write(_reply(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, b"too long\n"))
         except (ConnectionError, asyncio.IncompleteReadError, TimeoutError, asyncio.CancelledError):
-            pass  # the client went or was too slow, or the service stops
+            writer.transport.abort()  # the client went or was too slow, or the service stops
         finally:
             self._open.discard(task)
             writer.close()

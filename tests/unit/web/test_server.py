@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from resubmit.errors import JournalUnreadable, NotReachable
+from resubmit.web import server
 from resubmit.web.server import WebServer
 from resubmit.web.settings import Web
 
@@ -94,6 +95,18 @@ async def test_a_client_that_goes_away_harms_nothing(bench: Bench) -> None:
     writer.transport.abort()
 
     assert (await bench.get("/healthz"))[0] == 200
+
+
+async def test_a_client_that_does_not_read_is_dropped(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "_PATIENCE_S", 0.2)
+    bench.page = b"#" * 32_000_000
+    reader, writer = await asyncio.open_connection(*bench.server.addresses[0], limit=1024)
+    writer.write(b"GET /metrics HTTP/1.1\r\n\r\n")
+    await reader.readuntil(b"\r\n\r\n")
+
+    async with asyncio.timeout(10):
+        await asyncio.wait(bench.server._open)
+    writer.transport.abort()
 
 
 async def test_a_stop_does_not_wait_for_silent_clients(bench: Bench) -> None:
