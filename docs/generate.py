@@ -40,6 +40,8 @@ One TOML file: `--config FILE`, else `$RESUBMIT_CONFIG`, else `./config.toml`, e
   `5/s`, `1000/h` or `unlimited`.
 - Secrets stand in files of their own, which the config names.
 - A recipient whose domain is in no destination gets `550 5.4.4` at RCPT.
+- SQLite before 3.51.3 (but for 3.50.7 and later 3.50, 3.44.6 and later 3.44) can lose committed pages
+  when two connections write; `resubmit --version --verbose` says whether the one in use is sound.
 """
 
 
