@@ -14,7 +14,7 @@ from resubmit.configfile import find_config, journal_folder
 from resubmit.model.moment import Ms
 
 if TYPE_CHECKING:
-    import sqlite3
+    from resubmit.journal.connection import sqlite3
 
 
 def now_ms() -> Ms:

@@ -14,20 +14,20 @@ import structlog
 
 from resubmit import logbook
 from resubmit.clock import Clock
+from resubmit.flow.outcome import outcome_of
 from resubmit.flow.pump import Pump
 from resubmit.flow.wake import Wake
-from resubmit.handoff import notice, prepare
+from resubmit.handoff import prepare
 from resubmit.handoff.events import tally, weigh
 from resubmit.handoff.letter import Letter
 from resubmit.handoff.pool import Pool
 from resubmit.handoff.routes import Table
-from resubmit.handoff.schedule import retry_after
 from resubmit.journal.door import Journal
 from resubmit.journal.verbs import DueMessage, Ended, Expect, Offer, Outcome, Stale
 from resubmit.model.attempt import Handed, Offered, kind_of
 from resubmit.model.ids import attempt_key, id_text
 from resubmit.model.moment import Ms
-from resubmit.recovery import allowance, deadline
+from resubmit.recovery import allowance
 
 log = structlog.get_logger()
 
@@ -99,8 +99,7 @@ class Deliver:
         """Start what may go now; how long to wait before looking again, in ms."""
         gate = await self._journal.gate(f"route:{pump.route.name}")
         state = gate.state if gate else None
-        together = allowance.together(state)
-        room = pump.room(together)
+        room = pump.room(allowance.together(state))
         if allowance.is_trial(state) and gate and pump.tried == gate.version:
             room, pump.tried = 0, None  # one trial a judgement; tried again when nobody judges
         while room > 0 and not self._stopping and self._journal.floors().attempts:
@@ -204,35 +203,18 @@ class Deliver:
     def _outcome(
         self, pump: Pump, due: DueMessage, no: int, handed: Handed, offered: Offered, at: Ms
     ) -> Outcome:
-        recipient = next(r for r in due.recipients if r.n == offered.n)
-        destination = self._table.destinations.get(recipient.destination)
         weighed = weigh(offered, handed, final=pump.route.final)
         if weighed.throttled:
             pump.limiter.throttled(self._clock.monotonic())
-        holder, until = deadline.after(
-            weighed.event,
-            at,
-            due.received_at,
+        where = next(r.destination for r in due.recipients if r.n == offered.n)
+        return outcome_of(
+            weighed,
+            due,
+            offered,
+            handed,
+            self._table.destinations.get(where),
+            no=no,
+            at=at,
             give_up_after=self._give_up_after,
-            expires_after=destination.expires_after if destination else self._give_up_after,
-        )
-        again = at + retry_after(due.failures, self._clock.chance) if weighed.again else None
-        meaning = weighed.meaning
-        return Outcome(
-            n=offered.n,
-            event=weighed.event,
-            why=weighed.why,
-            stage=offered.stage,
-            code=offered.reply.code if offered.reply else None,
-            enhanced=(offered.reply.enhanced or "") if offered.reply else "",
-            reply=weighed.why,
-            cause=meaning.cause if meaning else None,
-            scope=meaning.scope if meaning else None,
-            mend=meaning.mend if meaning else None,
-            holder=holder,
-            due_at=again,
-            deadline=until,
-            notice=notice.owed(
-                weighed.event, meaning, recipient.parameters, no=no, lacks_dsn=handed.lacks_dsn
-            ),
+            chance=self._clock.chance,
         )

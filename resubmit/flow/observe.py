@@ -19,15 +19,14 @@ import structlog
 from resubmit import logbook
 from resubmit.clock import Clock
 from resubmit.evidence import folder as folders
-from resubmit.evidence import matching, reader, settle
+from resubmit.evidence import reader
 from resubmit.evidence.base import Item
-from resubmit.evidence.digest import digest_of
-from resubmit.evidence.matching import Home
 from resubmit.evidence.settings import Folder
+from resubmit.flow.filing import Filing
 from resubmit.flow.wake import Wake
 from resubmit.handoff.routes import Table
 from resubmit.journal.door import Journal
-from resubmit.journal.verbs import Coverage, Cursor, Observed, UnmatchedEvidence
+from resubmit.journal.verbs import Coverage, Cursor
 from resubmit.model.evidence import Evidence, Unreadable
 from resubmit.model.moment import SECOND, Ms
 
@@ -36,8 +35,6 @@ log = structlog.get_logger()
 _BATCH = 500
 _RESCAN: Ms = 30 * SECOND
 _SWEEP: Ms = 10 * SECOND
-_AGAIN = 3
-"""How often a decision that was overtaken is made anew; then the row waits for the next sweep."""
 
 
 class Observe:
@@ -56,9 +53,8 @@ class Observe:
     ) -> None:
         self._journal = journal
         self._clock = clock
-        self._table = table
         self._folders = [(each, folders.Folder(each.still)) for each in settings]
-        self._endpoints = endpoints
+        self._filing = Filing(journal, clock, table, endpoints, told=told, stir=self.stir)
         self._told = told
         self._stirred = asyncio.Event()
         self.wake = Wake()
@@ -118,7 +114,7 @@ class Observe:
         after = 0
         while stored := await self._journal.unmatched(after, _BATCH, None):
             after = stored[-1].id
-            await self._file_stored(stored)
+            await self._filing.file_again(stored)
 
     async def _read_entry(self, setting: Folder, entry: folders.Entry) -> None:
         name = folders.shown_name(setting.path, entry)
@@ -150,80 +146,12 @@ class Observe:
             counts["rows"] += len(evidence)
             if evidence:
                 counts["source"] = str(evidence[0].source)
-            for answer in await self._file(evidence):
+            for answer in await self._filing.file(evidence):
                 counts[answer] += 1
         if cursor is not None:
             await self._journal.observe([], cursor)
         self._told()
         return counts
-
-    async def _file(self, evidence: list[Evidence]) -> list[str]:
-        """Match and store; for each what became of it: matched, ambiguous, unmatched or known."""
-        answers: list[str] = [""] * len(evidence)
-        left = list(range(len(evidence)))
-        digests = [digest_of(item) for item in evidence]
-        for _ in range(_AGAIN):
-            if not left:
-                break
-            candidates = await self._journal.candidates([matching.lookup_of(evidence[i]) for i in left])
-            observed: list[Observed] = []
-            for i, found in zip(left, candidates, strict=True):
-                unowned = await self._unowned(evidence[i], len(found))
-                observed.append(
-                    settle.conclude(
-                        evidence[i],
-                        found,
-                        unowned,
-                        now=self._clock.now(),
-                        endpoints=self._endpoints,
-                        destination_of=self._home,
-                        digest=digests[i],
-                    )
-                )
-            filed = await self._journal.observe(observed, None)
-            for i, one, done in zip(left, observed, filed, strict=True):
-                answers[i] = "known" if done.outcome == "known" else one.match
-            if any(settle.stirs(one) for one in observed):
-                self.stir()
-            left = [i for i, done in zip(left, filed, strict=True) if done.outcome == "stale"]
-        if left:
-            # Overtaken each time: kept without an owner, so that the sweep decides it in peace.
-            kept = [settle.unowned(evidence[i], now=self._clock.now(), digest=digests[i]) for i in left]
-            await self._journal.observe(kept, None)
-            self.stir()
-        return answers
-
-    async def _file_stored(self, stored: list[UnmatchedEvidence]) -> None:
-        items = [settle.evidence_of(each.row) for each in stored]
-        candidates = await self._journal.candidates([matching.lookup_of(item) for item in items])
-        observed = [
-            settle.conclude_again(
-                each,
-                found,
-                await self._unowned(item, len(found)),
-                now=self._clock.now(),
-                endpoints=self._endpoints,
-                destination_of=self._home,
-            )
-            for each, item, found in zip(stored, items, candidates, strict=True)
-        ]
-        useful = [one for one in observed if one.moves or one.owner is not None]
-        if useful:
-            await self._journal.observe(useful, None)
-            self._told()
-
-    async def _unowned(self, item: Evidence, candidates: int) -> list[UnmatchedEvidence]:
-        # Only where messages can't be told apart do other rows count (design rule 8).
-        if candidates < 2 or not item.message_id:
-            return []
-        return await self._journal.unowned(matching.lookup_of(item).key, item.recipient)
-
-    def _home(self, address: str) -> Home | None:
-        destination = self._table.destination_of(address)
-        if destination is None:
-            return None
-        route = self._table.resubmit_of(destination).name
-        return Home(destination.name, route, rest="*" in destination.domains)
 
     async def _set_aside(self, file: str, place: str, reason: str) -> None:
         await self._journal.unreadable(file, place, reason, self._clock.now())
