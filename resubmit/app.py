@@ -138,13 +138,14 @@ async def _wire(config: Config, clock: Clock, journal: Journal, *, intake: bool,
         give_up_after=recovery.give_up_after,
         told=told,
     )
-    targets = {f"destination:{d.name}": _endpoint(d, table) for d in config.destination}
+    ends = {d.name: config.endpoint_of(d) for d in config.destination}
+    targets = {f"destination:{name}": end for name, end in ends.items()}
     targets |= {f"route:{r.name}": _route_endpoint(r) for r in config.route}
     watch = Watch(journal, clock, targets, recovery, ehlo_name=name, seen=told)
     recover = Recover(
         journal, clock, recovery, table, clock_rule, told=told, turned=[deliver.wake, watch.wake]
     )
-    endpoints = {d.name: frozenset({_endpoint(d, table).host.lower()}) for d in config.destination}
+    endpoints = {name: frozenset({end.host.lower()}) for name, end in ends.items()}
     observe = Observe(journal, clock, table, config.evidence.folder, endpoints, told=told)
     doors = [_watch_folders(config, observe)] if watcher and config.evidence.folder else []
     tidy = Tidy(
@@ -232,20 +233,6 @@ def _destined(config: Config, destination: Destination) -> Destined:
     )
 
 
-def _endpoint(destination: Destination, table: Table) -> Endpoint:
-    """What the probe of a destination looks at; without `probe` the resubmission route's host."""
-    route = table.resubmit_of(destination)
-    host, port = _host_port(destination.probe) if destination.probe else (route.host, route.port)
-    return Endpoint(
-        host=host,
-        port=port,
-        level=destination.probe_level,
-        tls_domain=destination.probe_name,
-        ca_file=str(destination.ca_file or ""),
-        recipient=destination.probe_recipient,
-    )
-
-
 _LEVELS = {"none": "none", "opportunistic": "encrypt", "required": "encrypt", "verified": "domain"}
 
 
@@ -258,13 +245,6 @@ def _route_endpoint(route: Route) -> Endpoint:
         tls_domain=route.tls_name,
         ca_file=str(route.ca_file or ""),
     )
-
-
-def _host_port(text: str) -> tuple[str, int]:
-    host, colon, port = text.rpartition(":")
-    if not colon or (host.count(":") > 0 and not host.endswith("]")):
-        return text.strip("[]"), 25
-    return host.strip("[]"), int(port)
 
 
 def set_up_log(config: Config, *, quiet: bool = False) -> None:

@@ -25,6 +25,8 @@ from resubmit.evidence.settings import Folder, Graph, Log
 from resubmit.handoff.settings import Destination, Route
 from resubmit.intake.settings import SmtpIntake
 from resubmit.journal.settings import JournalSettings, Retention
+from resubmit.model.hostport import host_port
+from resubmit.model.tls import Endpoint
 from resubmit.recovery.settings import Recovery
 from resubmit.settings import Table
 from resubmit.web.settings import Web
@@ -122,6 +124,19 @@ class Config:
     def route_named(self, name: str) -> Route:
         """The route of that name; KeyError when there is none (load has checked every reference)."""
         return next((r for r in self.route if r.name == name), None) or _missing(name)
+
+    def endpoint_of(self, destination: Destination) -> Endpoint:
+        """What decides about a destination: its `probe`, else the resubmission route's host."""
+        route = self.route_named(destination.resubmit)
+        host, port = host_port(destination.probe, 25) if destination.probe else (route.host, route.port)
+        return Endpoint(
+            host=host,
+            port=port,
+            level=destination.probe_level,
+            tls_domain=destination.probe_name,
+            ca_file=str(destination.ca_file or ""),
+            recipient=destination.probe_recipient,
+        )
 
     def destination_named(self, name: str) -> Destination:
         """The destination of that name; KeyError when there is none."""

@@ -116,19 +116,7 @@ def _config(args: argparse.Namespace) -> Config | None:
 
 def destination_endpoints(config: Config) -> dict[str, Endpoint]:
     """What decides about each destination, by its name: its `probe`, else the resubmission route's host."""
-    found = {}
-    for d in config.destination:
-        route = config.route_named(d.resubmit)
-        host, port = host_port(d.probe, 25) if d.probe else (route.host, route.port)
-        found[d.name] = Endpoint(
-            host=host,
-            port=port,
-            level=d.probe_level,
-            tls_domain=d.probe_name,
-            ca_file=str(d.ca_file or ""),
-            recipient=d.probe_recipient,
-        )
-    return found
+    return {d.name: config.endpoint_of(d) for d in config.destination}
 
 
 def _show(name: str, endpoint: Endpoint, verdict: Verdict, out: Output) -> None:
