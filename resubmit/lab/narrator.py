@@ -42,7 +42,7 @@ class Narrator:
         self._end_bar()
         self._write(f"\n   $ resubmit {command}\n")
         for line in output.rstrip("\n").split("\n"):
-            self._write(f"   | {line}\n" if line else "   |\n")
+            self._write(f"| {line}\n" if line else "|\n")
 
     def bar(self, label: str, done: int, whole: int) -> None:
         """How far it is; one line, redrawn."""

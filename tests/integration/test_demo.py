@@ -100,7 +100,7 @@ async def test_the_narration_is_for_a_person(tmp_path: Path) -> None:
     assert "Traceback" not in text
     # A path is one word, and stays whole however long it is.
     whole = [line for line in text.splitlines() if max(map(len, line.split()), default=0) <= 60]
-    assert max(len(line) for line in whole) <= 85  # 80 columns, and the frame around a command's output
+    assert max(len(line) for line in whole) <= 82
 
 
 @pytest.mark.parametrize("step", ["It takes mail at", r"^4\. "])
