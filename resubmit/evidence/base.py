@@ -8,7 +8,7 @@ the file.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, tzinfo
 from typing import BinaryIO, Protocol, TypeAlias
@@ -25,12 +25,14 @@ RAW_LIMIT = 4_096
 @dataclass(frozen=True, slots=True)
 class Reading:
     """How a file is to be read. name: shown as the items' `file`. timezone: of stamps without a zone.
-    near: times of our own attempts in order, to tell day from month; now: nothing is read as later."""
+    near: times of our own attempts in order, to tell day from month; now: nothing is read as later.
+    position: where on the mail's way the program that wrote a log stands: before, beside or behind us."""
 
     name: str
     timezone: tzinfo = UTC
     near: tuple[Ms, ...] = ()
     now: Ms | None = None
+    position: str = "beside"
 
     def unreadable(self, place: str, reason: str, raw: str = "") -> Unreadable:
         """An item of this file set aside."""
@@ -47,3 +49,27 @@ class Kind(Protocol):
 
     def read(self, stream: BinaryIO, reading: Reading) -> Iterator[Item]:
         """The items of a seekable stream from its start, in order. Raises only what the stream raises."""
+
+
+class LogMachine(Protocol):
+    """A log read line by line, so that a growing file can be followed and gone on with after a restart.
+
+    What it remembers between lines (which queue id is which mail) is plain and bounded: the oldest goes.
+    """
+
+    def line(self, line: bytes, place: str) -> Iterable[Item]:
+        """The items that this line (without its end) completes. `place`: what they are to carry. Never
+        raises."""
+
+    def end(self) -> Iterable[Item]:
+        """The items that only the end of the file completes; a followed log has none."""
+
+    def memory(self) -> str:
+        """What it knows, as JSON text of at most 256 KiB, to begin another machine with."""
+
+
+class LogKind(Kind, Protocol):
+    """A kind that is also a log to be followed (`[[evidence.log]]`); `read` runs a machine over the file."""
+
+    def machine(self, reading: Reading, memory: str = "") -> LogMachine:
+        """A machine that goes on from `memory`; what it can't use of that, it forgets. Never raises."""
