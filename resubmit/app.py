@@ -33,13 +33,12 @@ from resubmit.flow.wake import Wake
 from resubmit.flow.watch import Watch
 from resubmit.handoff.pool import Pool
 from resubmit.handoff.routes import Table, known_recipients
-from resubmit.handoff.settings import Destination, Route
+from resubmit.handoff.settings import Destination
 from resubmit.intake.base import Intake
 from resubmit.intake.kinds.smtp import SmtpListener
 from resubmit.journal import connection
 from resubmit.journal.door import Journal
 from resubmit.journal.verbs import Destined
-from resubmit.model.tls import Endpoint
 from resubmit.recovery.clockrule import ClockRule
 from resubmit.watching import Watcher
 from resubmit.web.server import WebServer
@@ -140,7 +139,7 @@ async def _wire(config: Config, clock: Clock, journal: Journal, *, intake: bool,
     )
     ends = {d.name: config.endpoint_of(d) for d in config.destination}
     targets = {f"destination:{name}": end for name, end in ends.items()}
-    targets |= {f"route:{r.name}": _route_endpoint(r) for r in config.route}
+    targets |= {f"route:{r.name}": config.endpoint_of_route(r) for r in config.route}
     watch = Watch(journal, clock, targets, recovery, ehlo_name=name, seen=told)
     recover = Recover(
         journal, clock, recovery, table, clock_rule, told=told, turned=[deliver.wake, watch.wake]
@@ -230,20 +229,6 @@ def _destined(config: Config, destination: Destination) -> Destined:
         trace_stale=config.recovery.trace_stale,
         route=destination.handoff,
         resubmit_route=destination.resubmit or destination.handoff,
-    )
-
-
-_LEVELS = {"none": "none", "opportunistic": "encrypt", "required": "encrypt", "verified": "domain"}
-
-
-def _route_endpoint(route: Route) -> Endpoint:
-    """What the probe of a route looks at: its host, as strictly as the route itself."""
-    return Endpoint(
-        host=route.host,
-        port=route.port,
-        level=_LEVELS[route.tls],
-        tls_domain=route.tls_name,
-        ca_file=str(route.ca_file or ""),
     )
 
 

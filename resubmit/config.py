@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -99,6 +99,10 @@ LATER = (
 """Tables whose feature comes later: validated, warned about, not read."""
 
 
+_PROBED = {"none": "none", "opportunistic": "opportunistic", "required": "encrypt", "verified": "domain"}
+"""How strictly a probe looks where mail leaves at a route's TLS level."""
+
+
 @dataclass(frozen=True, slots=True)
 class Config:
     """A config that holds together. Every path in it is absolute; `web` is None when it is off.
@@ -126,17 +130,27 @@ class Config:
         return next((r for r in self.route if r.name == name), None) or _missing(name)
 
     def endpoint_of(self, destination: Destination) -> Endpoint:
-        """What decides about a destination: its `probe`, else the resubmission route's host."""
-        route = self.route_named(destination.resubmit)
-        host, port = host_port(destination.probe, 25) if destination.probe else (route.host, route.port)
-        return Endpoint(
-            host=host,
-            port=port,
-            level=destination.probe_level,
-            tls_domain=destination.probe_name,
-            ca_file=str(destination.ca_file or ""),
-            recipient=destination.probe_recipient,
+        """What decides about a destination: its `probe`, as strictly as `probe_level`; else the resubmission
+        route's host, as that route goes there, and no more strictly unless `probe_level` is given."""
+        recipient = destination.probe_recipient
+        if destination.probe:
+            host, port = host_port(destination.probe, 25)
+            name, ca_file = destination.probe_name, str(destination.ca_file or "")
+            return Endpoint(host, port, destination.probe_level, name, ca_file, recipient)
+        found = self.endpoint_of_route(self.route_named(destination.resubmit))
+        given = "probe_level" in destination.model_fields_set
+        return replace(
+            found,
+            level=destination.probe_level if given else found.level,
+            tls_domain=destination.probe_name or found.tls_domain,
+            ca_file=str(destination.ca_file or found.ca_file),
+            recipient=recipient,
         )
+
+    def endpoint_of_route(self, route: Route) -> Endpoint:
+        """What the probe of a route looks at: its host, as strictly as the route itself."""
+        name, ca_file = route.tls_name, str(route.ca_file or "")
+        return Endpoint(route.host, route.port, _PROBED[route.tls], name, ca_file)
 
     def destination_named(self, name: str) -> Destination:
         """The destination of that name; KeyError when there is none."""

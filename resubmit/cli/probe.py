@@ -124,6 +124,8 @@ def _show(name: str, endpoint: Endpoint, verdict: Verdict, out: Output) -> None:
     label = target if name in (target, endpoint.host) else f"{name} ({target})"
     out.line(f"{clean(label)}: {verdict.health.upper()}")
     wants = {
+        "none": "an SMTP dialogue, no TLS asked for",
+        "opportunistic": "an SMTP dialogue, with TLS where it can be had",
         "encrypt": "TLS, any certificate",
         "certificate": "a trusted certificate",
         "domain": f"a trusted certificate for {endpoint.tls_domain or endpoint.host}",

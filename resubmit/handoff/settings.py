@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from resubmit.settings import Rate, Span, Table
+from resubmit.settings import Rate, Span, Table, Wait
 
 _MINUTE = 60 * 1000
 
@@ -45,11 +45,11 @@ class Route(Table):
     """Messages before a connection is closed and made anew."""
     rate: Rate = 0.0
     """Messages over this route, unlimited for no limit."""
-    connect_timeout: Span = 30_000
+    connect_timeout: Wait = 30_000
     """To connect to one address."""
-    timeout: Span = 5 * _MINUTE
+    timeout: Wait = 5 * _MINUTE
     """For a reply to a command (RFC 5321 §4.5.3.2: 5 minutes)."""
-    data_timeout: Span = 10 * _MINUTE
+    data_timeout: Wait = 10 * _MINUTE
     """For the reply to the final dot (RFC 5321 §4.5.3.2.6: 10 minutes)."""
 
 
@@ -66,14 +66,14 @@ class Destination(Table):
     """The route of a resubmission; empty: that of the handoff."""
     exchange: bool = Field(default=True, strict=True)
     """Whether the far side drops a second copy by Message-ID and date, as Exchange mailboxes do."""
-    expires_after: Span = 24 * 60 * _MINUTE
+    expires_after: Wait = 24 * 60 * _MINUTE
     """How long the far side keeps trying before it bounces."""
     far_retry: Span = 60 * _MINUTE
     """How long the far side may take to try again by itself."""
     probe: str = ""
     """HOST:PORT whose TLS decides; empty: the resubmission route's host."""
     probe_level: Literal["encrypt", "certificate", "domain"] = "domain"
-    """How strictly, as the Outbound Connector's TlsSettings."""
+    """How strictly, as the Outbound Connector's TlsSettings; without this and `probe`: as the route's tls."""
     probe_name: str = ""
     """The connector's TlsDomain; empty: the host's own name."""
     probe_recipient: str = ""

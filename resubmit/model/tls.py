@@ -55,9 +55,10 @@ class Finding:
 class Endpoint:
     """What a probe looks at, and how strictly.
 
-    level: `encrypt`, `certificate` or `domain`, as an Outbound Connector's TlsSettings. `tls_domain`: the
-    connector's TlsDomain, "" for none. `ca_file`: a PEM file of roots instead of the public ones.
-    `recipient`: whom the dry run names in RCPT, "" to stop before it.
+    level: `encrypt`, `certificate` or `domain`, as an Outbound Connector's TlsSettings; or, as a route that
+    forces no TLS, `none` (the dialogue in clear) or `opportunistic` (with TLS where it can be had; what is
+    wrong with it only warns). `tls_domain`: the connector's TlsDomain, "" for none. `ca_file`: a PEM file
+    of roots instead of the public ones. `recipient`: whom the dry run names in RCPT, "" to stop before it.
     """
 
     host: str

@@ -215,8 +215,8 @@ def _of_flaw(flaw: Flaw, seen: Seen, roots: Roots, gate_closed: bool) -> Finding
 
 
 def _at_level(severity: Severity, level: str) -> Severity:
-    """At level encrypt the connector looks at no certificate, so none is more than a warning."""
-    return Severity.WARNING if level == "encrypt" else severity
+    """At level encrypt, or below, nobody looks at the certificate: nothing on it is more than a warning."""
+    return severity if level in ("certificate", "domain") else Severity.WARNING
 
 
 def _names(one: AddressSeen, leaf: x509.Certificate, seen: Seen) -> list[Finding]:
@@ -252,10 +252,12 @@ def _unexplained(one: AddressSeen, found: list[Finding], seen: Seen) -> list[Fin
     """Never healthy by silence: an address without a fault whose dry run was not answered 2xx is faulty."""
     if any(f.severity in (Severity.FAULT, Severity.UNKNOWN) for f in found):
         return []
+    if _has_no_way(one) or seen.endpoint.level == "none":
+        return []  # in clear every answer that is missing has its finding already
+    if seen.endpoint.level == "opportunistic" and not (one.handshake and one.handshake.done):
+        return []
     wanted = [Step.MAIL, Step.RCPT] if seen.endpoint.recipient else [Step.MAIL]
     if one.handshake and one.handshake.done and all((a := one.answer(s)) and a.positive for s in wanted):
-        return []
-    if _has_no_way(one):
         return []
     words = _words(one.handshake)
     return [

@@ -20,18 +20,21 @@ async def look(
     """What is to be said of the endpoint now, every address of it, within `timeout` ms.
 
     gate_closed: mail waits for this look, so a certificate with less than a day left is a fault.
-    Never raises for what the far side does; a CA file that can't be read makes the verdict unknown
-    (roots.load raises UsageError for it: a command asks it first). Sends no mail.
+    Never raises for what the far side does; a CA file that can't be read, or a name of ours that can't be
+    sent, makes the verdict unknown (roots.load raises UsageError: a command asks it first). Sends no mail.
     """
     loop = asyncio.get_running_loop()
     try:
         trusted = await loop.run_in_executor(None, roots.load, endpoint.ca_file, clock.now())
-        context = _context(trusted, endpoint.level != "encrypt")
+        context = _context(trusted, endpoint.level in ("certificate", "domain"))
     except (UsageError, ssl.SSLError) as error:
         return findings.unknown(f"{endpoint.host}:{endpoint.port}", endpoint.level, clock.now(), str(error))
-    seen = await starttls.look(
-        endpoint, context, clock=clock, timeout=timeout, ehlo_name=ehlo_name, roots=trusted.name
-    )
+    try:
+        seen = await starttls.look(
+            endpoint, context, clock=clock, timeout=timeout, ehlo_name=ehlo_name, roots=trusted.name
+        )
+    except UsageError as error:  # a name or recipient of our own that no command can carry: our fault
+        return findings.unknown(f"{endpoint.host}:{endpoint.port}", endpoint.level, clock.now(), str(error))
     return findings.judge(seen, trusted, gate_closed=gate_closed)
 
 

@@ -114,7 +114,9 @@ class Handshake:
 
 @dataclass(frozen=True, slots=True)
 class AddressSeen:
-    """What was seen at one address; `took`: how long each step lasted."""
+    """What was seen at one address; `took`: how long each step lasted.
+
+    clear: the second conversation, without TLS, where TLS failed and the level lets mail go in clear."""
 
     address: str
     family: str
@@ -124,6 +126,14 @@ class AddressSeen:
     handshake: Handshake | None = None
     stop: Stop | None = None
     took: tuple[tuple[Step, Ms], ...] = ()
+    clear: AddressSeen | None = None
+
+    @property
+    def lacks_tls(self) -> bool:
+        """Whether STARTTLS was offered and TLS could not be had."""
+        answer = self.answer(Step.STARTTLS)
+        refused = answer is not None and answer.code != 220
+        return refused or (self.stop is not None and self.stop.step in (Step.STARTTLS, Step.HANDSHAKE))
 
     def answer(self, step: Step) -> Answer | None:
         """The reply at a step, None when none came."""

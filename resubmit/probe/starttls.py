@@ -138,6 +138,18 @@ class _Look:
     replies: Replies | None = None
 
     async def run(self, deadline: float) -> AddressSeen:
+        """The conversation; at level opportunistic a second one, in clear, where TLS could not be had."""
+        if self.endpoint.level != "opportunistic":
+            return await self._once(deadline)
+        begun = asyncio.get_running_loop().time()
+        seen = await self._once(begun + (deadline - begun) / 2)
+        if not seen.lacks_tls:
+            return seen
+        in_clear = replace(self.endpoint, level="none")
+        again = _Look(in_clear, self.context, self.address, self.family, self.ehlo_name)
+        return replace(seen, clear=await again.run(deadline))
+
+    async def _once(self, deadline: float) -> AddressSeen:
         self.step_began = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout_at(deadline):
@@ -187,7 +199,14 @@ class _Look:
         self.replies = Replies(self.wire)
         if (await self._read(Step.GREETING)).code != 220:
             return await self._part(self.wire)
-        if not await self._hello():
+        greeting = await self._hello()
+        offered = keywords(greeting)
+        level = self.endpoint.level
+        if greeting.positive and (
+            level == "none" or (level == "opportunistic" and "STARTTLS" not in offered)
+        ):
+            return await self._dry_run(self.wire, "PIPELINING" in offered)
+        if "STARTTLS" not in offered:
             return await self._part(self.wire)
         if (await self._say(self.wire, Step.STARTTLS, "STARTTLS")).code != 220:
             return await self._part(self.wire)
@@ -199,15 +218,15 @@ class _Look:
         greeting = await self._say(self.tls, Step.TLS_EHLO, f"EHLO {self.ehlo_name}")
         if not greeting.positive:
             return await self._part(self.tls)
-        return await self._dry_run("PIPELINING" in keywords(greeting))
+        return await self._dry_run(self.tls, "PIPELINING" in keywords(greeting))
 
-    async def _hello(self) -> bool:
-        """Whether STARTTLS is offered; a server that refuses EHLO is asked with HELO what it is."""
+    async def _hello(self) -> Answer:
+        """The answer to EHLO; a server that refuses it is asked with HELO what it is."""
         assert self.wire is not None
         greeting = await self._say(self.wire, Step.EHLO, f"EHLO {self.ehlo_name}")
         if greeting.code >= 500:
             await self._say(self.wire, Step.HELO, f"HELO {self.ehlo_name}")
-        return "STARTTLS" in keywords(greeting)
+        return greeting
 
     async def _secure(self) -> None:
         assert self.wire is not None
@@ -220,30 +239,33 @@ class _Look:
         self.handshake = self.tls.seen(done=True, reason="", took=took)
         self.replies = Replies(self.tls)
 
-    async def _dry_run(self, is_pipelined: bool) -> None:
+    async def _dry_run(self, stream: Wire | Tls, is_pipelined: bool) -> None:
         """MAIL and RCPT are answered, nothing is sent. The null sender: no address of ours is named."""
-        assert self.tls is not None
         commands = [(Step.MAIL, "MAIL FROM:<>")]
         if self.endpoint.recipient:
             commands.append((Step.RCPT, f"RCPT TO:<{self.endpoint.recipient}>"))
         if is_pipelined:
             commands += [(Step.RSET, "RSET"), (Step.QUIT, "QUIT")]
-            self.tls.write("".join(f"{command}\r\n" for _, command in commands).encode())
+            stream.write("".join(f"{command}\r\n" for _, command in commands).encode())
             async with asyncio.timeout(None) as limit:
                 for step, _ in commands:
                     if step is Step.RSET:
                         limit.reschedule(asyncio.get_running_loop().time() + PARTING)
                     await self._read(step)
-            self.tls.goodbye()
+            self._goodbye()
             return
         for step, command in commands:
-            if not (await self._say(self.tls, step, command)).positive:
+            if not (await self._say(stream, step, command)).positive:
                 break
         self._at(Step.RSET)
         async with asyncio.timeout(PARTING):
-            await self._say(self.tls, Step.RSET, "RSET")
-            await self._say(self.tls, Step.QUIT, "QUIT")
-        self.tls.goodbye()
+            await self._say(stream, Step.RSET, "RSET")
+            await self._say(stream, Step.QUIT, "QUIT")
+        self._goodbye()
+
+    def _goodbye(self) -> None:
+        if self.tls is not None:
+            self.tls.goodbye()
 
     async def _part(self, stream: Wire | Tls) -> None:
         """Leave politely; the answer to QUIT is not waited for long, and may be none."""

@@ -7,7 +7,7 @@ Source: RFC 5321 §3.1, §4.2, RFC 3207, RFC 8446 §6; Microsoft's words for blo
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from resubmit.model.moment import span_text
 from resubmit.model.tls import Severity
@@ -43,16 +43,27 @@ def read(one: AddressSeen, seen: Seen) -> list[Named]:
     if greeting and any(_MASKED.search(line) for line in greeting.lines):
         text = f"the banner is masked by a firewall: {greeting.text()}"
         found.append(Named("firewall_masked_banner", Severity.WARNING, "greeting", text))
-    if (fault := _before_tls(one, seen) or _handshake(one, seen) or _after_tls(one, seen)) is not None:
-        found.append(fault)
-    return found
+    if (fault := _to_ehlo(one, seen)) is not None:
+        return [*found, fault]
+    level = seen.endpoint.level
+    if level == "none":
+        return [*found, *_in_clear(one, seen)]
+    tls = _offer(one, seen) or _handshake(one, seen)
+    if tls is None:
+        return [*found, *filter(None, [_after_tls(one, seen)])]
+    if level != "opportunistic":
+        return [*found, tls]
+    found.append(replace(tls, severity=Severity.WARNING))
+    if one.clear is None:
+        return [*found, *_in_clear(one, seen)]
+    return [*found, *read(one.clear, replace(seen, endpoint=replace(seen.endpoint, level="none")))]
 
 
 def _fault(code: str, where: Step, text: str) -> Named:
     return Named(code, Severity.FAULT, where.value, text)
 
 
-def _before_tls(one: AddressSeen, seen: Seen) -> Named | None:
+def _to_ehlo(one: AddressSeen, seen: Seen) -> Named | None:
     stop, within = one.stop, span_text(seen.timeout)
     place = f"{one.address} port {seen.endpoint.port}"
     if stop and stop.step is Step.CONNECT:
@@ -76,9 +87,15 @@ def _before_tls(one: AddressSeen, seen: Seen) -> Named | None:
                 "smtp_only", Step.EHLO, f"EHLO was refused ({ehlo.text()}) and HELO taken: no ESMTP"
             )
         return _fault("ehlo_refused", Step.EHLO, f"EHLO was refused: {ehlo.text()}")
+    return None
+
+
+def _offer(one: AddressSeen, seen: Seen) -> Named | None:
+    """STARTTLS, from its keyword to its answer."""
+    ehlo = one.answer(Step.EHLO)
     if ehlo and "STARTTLS" not in keywords(ehlo):
         return _no_starttls(ehlo)
-    return _starttls(one, place, within)
+    return _starttls(one, f"{one.address} port {seen.endpoint.port}", span_text(seen.timeout))
 
 
 def _connect(stop: Stop, place: str, within: str) -> Named:
@@ -219,6 +236,23 @@ def _after_tls(one: AddressSeen, seen: Seen) -> Named | None:
     return _fault(
         "closed_after_tls", stop.step, f"TLS stands, and the server closed it at {asked}{_because(stop)}"
     )
+
+
+def _in_clear(one: AddressSeen, seen: Seen) -> list[Named]:
+    """The dry run where no TLS is asked for, or none could be had and the level lets mail go without."""
+    steps = [(Step.MAIL, "sender_refused", "MAIL FROM:<>")]
+    if seen.endpoint.recipient:
+        steps.append((Step.RCPT, "recipient_refused", f"RCPT TO:<{clean(seen.endpoint.recipient)}>"))
+    for step, code, asked in steps:
+        answer, stop = one.answer(step), one.stop
+        if answer is not None and answer.positive:
+            continue
+        if answer is not None:
+            return [_fault(code, step, f"{asked} was refused: {answer.text()}")]
+        if stop is not None and stop.how is How.TIMEOUT:
+            return [_fault(code, step, f"no answer to {asked} within {span_text(seen.timeout)}")]
+        return [_fault(code, step, f"no answer to {asked}{_because(stop) if stop else ''}")]
+    return []
 
 
 def _because(stop: Stop) -> str:

@@ -251,6 +251,47 @@ CASES = {
         "[recovery]\nrate = 300",
         "recovery.rate: 300 is not allowed; a rate is a text like 300/m, 5/s or 1000/h, or unlimited",
     ),
+    "blank in our name": (
+        "[intake.smtp]\nhostname = 'our relay'",
+        'intake.smtp.hostname: "our relay" is not allowed; a host name of letters, digits, dots and hyphens',
+    ),
+    "line end in EHLO": (
+        SMALL.replace("host =", 'ehlo_name = "a\\r\\nb"\nhost ='),
+        'route[0].ehlo_name: "a\\r\\nb" is not allowed; a host name of letters, digits, dots and hyphens',
+    ),
+    "bracket in RCPT": (
+        SMALL + "probe_recipient = '<ann@example.com>'",
+        'destination[0].probe_recipient: "<ann@example.com>" is not allowed; an address like a@contoso.com',
+    ),
+    "blank in the connector's name": (
+        SMALL + "probe_name = 'mail example.com'",
+        'destination[0].probe_name: "mail example.com" is not allowed; a name or "*.domain"',
+    ),
+    "port in the host": (
+        SMALL.replace('host = "', 'host = "mx:25" #'),
+        'route[0].host: "mx:25" is not allowed; the port goes into port',
+    ),
+    "busy loop": (
+        "[recovery]\nprobe_interval = '0s'",
+        'recovery.probe_interval: "0s" is not allowed; a duration above zero, like 90s, 15m, 24h or 1d12h',
+    ),
+    "beyond the calendar": (
+        "[retention]\nsettled = '99999999d'",
+        'retention.settled: "99999999d" is not allowed; a duration is at most 36500d',
+    ),
+    "no size": (
+        "[intake.smtp]\nmax_message_size = '0MiB'",
+        'intake.smtp.max_message_size: "0MiB" is not allowed; no mail would be taken',
+    ),
+    "no path": ("[journal]\npath = ''", 'journal.path: "" is not allowed; a path, relative to this file'),
+    "listening twice": (
+        "[intake.smtp]\nlisten = ['127.0.0.1:2525', '127.0.0.1:2525']",
+        'intake.smtp.listen[1]: "127.0.0.1:2525" is listed twice',
+    ),
+    "probe without a port": (
+        SMALL + "probe = 'mail.example.com:0'",
+        'destination[0].probe: "mail.example.com:0" is not allowed; a port from 1 up',
+    ),
     "password in the clear": (
         SMALL.replace("host =", "username = 'u'\npassword_file = 'config.toml'\ntls = 'none'\nhost ="),
         'route[0].username: a password goes over TLS only; set tls to "required" or "verified"',
@@ -304,3 +345,49 @@ def test_loading_makes_nothing(tmp_path: Path) -> None:
 
 def test_a_config_without_routes_warns(tmp_path: Path) -> None:
     assert load(written(tmp_path, "")).warnings[0].endswith("every recipient gets 550 5.4.4")
+
+
+@pytest.mark.parametrize(
+    ("route", "destination", "expected"),
+    [
+        ('tls = "none"', "", ("none", "", "10.0.0.1")),
+        ('tls = "opportunistic"', "", ("opportunistic", "", "10.0.0.1")),
+        ('tls = "required"', "", ("encrypt", "", "10.0.0.1")),
+        ('tls = "verified"\ntls_name = "smart.invalid"', "", ("domain", "smart.invalid", "10.0.0.1")),
+        ("", "", ("domain", "", "10.0.0.1")),
+        ('tls = "none"', 'probe_level = "certificate"', ("certificate", "", "10.0.0.1")),
+        ('tls = "none"', 'probe_level = "domain"', ("domain", "", "10.0.0.1")),
+        ('tls = "none"', 'probe = "mail.invalid"', ("domain", "", "mail.invalid")),
+        ('tls = "none"', 'probe_name = "*.b.invalid"', ("none", "*.b.invalid", "10.0.0.1")),
+        ('tls_name = "a.invalid"', 'probe_name = "*.b.invalid"', ("domain", "*.b.invalid", "10.0.0.1")),
+        ('tls_name = "a.invalid"', 'probe = "mail.invalid"', ("domain", "", "mail.invalid")),
+    ],
+)
+def test_a_probe_asks_no_more_than_the_route_unless_it_is_told(
+    tmp_path: Path, route: str, destination: str, expected: tuple[str, str, str]
+) -> None:
+    text = f"""
+[[route]]
+name = "out"
+host = "10.0.0.1"
+{route}
+[[destination]]
+name = "rest"
+domains = ["*"]
+handoff = "out"
+{destination}
+"""
+    config = load(written(tmp_path, text))
+    found = config.endpoint_of(config.destination_named("rest"))
+    assert (found.level, found.tls_domain, found.host) == expected
+
+
+def test_the_probe_of_a_route_is_as_strict_as_the_route(tmp_path: Path) -> None:
+    levels = {}
+    for tls in ("none", "opportunistic", "required", "verified"):
+        text = f'[[route]]\nname = "out"\nhost = "h.invalid"\ntls = "{tls}"\n'
+        config = load(written(tmp_path, text))
+        levels[tls] = config.endpoint_of_route(config.route_named("out")).level
+    assert levels == {
+        "none": "none", "opportunistic": "opportunistic", "required": "encrypt", "verified": "domain",
+    }  # fmt: skip
