@@ -16,8 +16,7 @@ select r.message, r.n, r.destination, r.route, r.address, r.state, r.since, r.ca
     r.holder, r.deadline, r.attempt,
     (select count(*) from attempt b where b.message = r.message and b.n = r.n and b.accepted = 1),
     case when a.accepted = 1 then a.ended_at end, o.dot_at, m.body_kept, r.job,
-    (select max(q.incident) from incident_recipient q join incident i on i.id = q.incident
-     where q.message = r.message and q.n = r.n and i.state <> 'closed')
+    (select group_concat(q.incident) from incident_recipient q where q.message = r.message and q.n = r.n)
 """
 
 _JOINED = """
@@ -187,7 +186,7 @@ def _each(connection: sqlite3.Connection, following: str) -> Iterator[str]:
 
 def _standing(row: tuple[object, ...]) -> Standing:
     message, n, destination, route, address, state, since, cause, scope, mend, holder, *rest = row
-    deadline, attempt, accepted_attempts, accepted_at, dot_at, body_kept, job, incident = rest
+    deadline, attempt, accepted_attempts, accepted_at, dot_at, body_kept, job, incidents = rest
     return Standing(
         key=RecipientKey(message, n),  # type: ignore[arg-type]
         destination=destination,  # type: ignore[arg-type]
@@ -206,7 +205,7 @@ def _standing(row: tuple[object, ...]) -> Standing:
         dot_at=dot_at,  # type: ignore[arg-type]
         body_kept=bool(body_kept),
         job=job,  # type: ignore[arg-type]
-        incident=incident,  # type: ignore[arg-type]
+        incidents=frozenset(map(int, str(incidents).split(","))) if incidents else frozenset(),
     )
 
 

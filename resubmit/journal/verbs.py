@@ -498,7 +498,10 @@ class JobItem:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """A recipient as recovery weighs it: where it stands, since when, and what its last attempt met."""
+    """A recipient as recovery weighs it: where it stands, since when, and what its last attempt met.
+
+    `incidents`: all it was ever caught in, open or closed: one of its destination and one of a route may be
+    open at the same time."""
 
     key: RecipientKey
     destination: str
@@ -517,7 +520,7 @@ class Standing:
     dot_at: Ms | None
     body_kept: bool
     job: int | None
-    incident: int | None
+    incidents: frozenset[int]
 
 
 @dataclass(frozen=True, slots=True)

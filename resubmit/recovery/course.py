@@ -124,7 +124,7 @@ def destination(
     """What is to be done for a destination. `holds`: the clock rule holds, nothing is released."""
     live, times = scene.live(policy, now), scene.times(policy, now)
     incident = incident_of(scene.incidents, policy.name)
-    members = [s for s in scene.trouble if incident is not None and s.incident == incident.id]
+    members = [s for s in scene.trouble if incident is not None and incident.id in s.incidents]
     taken = frozenset(key for work in works for key in _keys(work))
     still = [] if incident is None else [s for s in members if _still(s, incident, policy, live, now)]
     ask = job_rule.members_to_ask_for(still, taken, policy)
@@ -141,8 +141,7 @@ def destination(
     moves = decision.moves(scene.gate)
     strays = None
     if incident is None and decision.state == OPEN and not moves and scene.whole:
-        open_ids = frozenset(i.id for i in scene.incidents if i.state != "closed")
-        found = [s for s in scene.trouble if incident_rule.is_stray(s, open_ids)]
+        found = [s for s in scene.trouble if incident_rule.is_stray(s)]
         strays = incident_rule.for_strays(found, scene.incidents, policy.name, now)
     update = join = None
     if incident is not None and not moves and scene.whole:
@@ -194,13 +193,13 @@ def route(
         opens = (decision.cause, decision.fault_from if decision.fault_from is not None else now)
     update = join = None
     if incident is not None and not moves:
-        members = [s for s in trouble if s.incident == incident.id]
+        members = [s for s in trouble if incident.id in s.incidents]
         course = incident_rule.course(
             incident, gate, members, policy, busy=False, caught=caught, live=live, now=now
         )
         update = (incident.id, course) if course.differs(incident) else None
         behind = tuple(
-            s.key for s in trouble if s.incident != incident.id and route_gate.waits_behind(s, name)
+            s.key for s in trouble if incident.id not in s.incidents and route_gate.waits_behind(s, name)
         )
         join = (incident.id, behind) if behind else None
     return Orders(

@@ -73,7 +73,7 @@ class Fault(Protocol):
 
 class Standing(Protocol):
     """A recipient as it stands. `cause` and `scope` are those of its current attempt; `accepted_at` and
-    `dot_at` too; `accepted_attempts` counts the ones answered 250."""
+    `dot_at` too; `accepted_attempts` counts the ones answered 250. `incidents`: all it was ever caught in."""
 
     @property
     def key(self) -> RecipientKey: ...
@@ -106,7 +106,7 @@ class Standing(Protocol):
     @property
     def job(self) -> int | None: ...
     @property
-    def incident(self) -> int | None: ...
+    def incidents(self) -> frozenset[int]: ...
 
 
 class Incident(Protocol):

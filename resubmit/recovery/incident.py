@@ -132,14 +132,15 @@ def is_explained(standing: Standing, policy: Policy, *, live: bool, now: Ms) -> 
     return Ruling(False, f"{standing.state}")
 
 
-def is_stray(standing: Standing, open_incidents: frozenset[int]) -> bool:
-    """Whether it is caught in a fault, and no open incident knows it."""
+def is_stray(standing: Standing) -> bool:
+    """Whether it is caught in a fault, so that it needs an incident where its destination has none open.
+
+    One of its route may be open and know it: that one waits for the route only, and sends nobody again."""
     return (
         standing.state in (State.DEFERRED, State.EXPIRED)
         and standing.cause in OUTAGE
         and standing.scope is Scope.DESTINATION
         and standing.holder is not Holder.RELAY
-        and (standing.incident is None or standing.incident not in open_incidents)
     )
 
 
@@ -151,7 +152,7 @@ def for_strays(
     if not strays:
         return None
     mine = [i for i in known if i.destination == destination and i.state == "closed"]
-    been_in = {s.incident for s in strays if s.incident is not None}
+    been_in = frozenset[int]().union(*(s.incidents for s in strays))
     recent = [i for i in mine if i.id in been_in or _is_recent(i, now)]
     last = max(recent, key=lambda i: i.id, default=None)
     first = min(taken_at(s) for s in strays)

@@ -241,7 +241,7 @@ def joins(
     members: Sequence[Standing], incident: Incident, policy: Policy, *, live: bool, now: Ms
 ) -> tuple[RecipientKey, ...]:
     """Who is found to be caught in an incident and is not in it yet."""
-    new = (s for s in members if s.incident != incident.id)
+    new = (s for s in members if incident.id not in s.incidents)
     return tuple(s.key for s in new if eligible.belongs(s, incident, policy, live=live, now=now).yes)
 
 

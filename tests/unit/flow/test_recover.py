@@ -406,14 +406,54 @@ async def test_a_route_is_shut_tried_dry_and_opened_by_one_message(outage: Outag
     assert await gate() == "open"
 
 
+async def caught_twice(outage: Outage) -> tuple[RecipientKey, int, int]:
+    """One that its route held up and then its destination, both incidents open: it, and their ids."""
+    about: dict[str, Any] = {"cause": Cause.CONNECTION, "scope": Scope.ROUTE, "mend": Mend.GATE}
+    number = await outage.journal.record(arrival(recipient("a@contoso.com")))
+    outage.clock.pass_(SECOND)
+    await outage.deliver(Event.REPLY_DEFERRED, due_at=outage.clock.now(), code=None, **about)
+    await outage.tick()
+    outage.clock.pass_(SECOND)
+    await outage.journal.looked(LookRow("route:eop", outage.clock.now(), "healthy", (), "x", "{}"))
+    await outage.look("healthy", "old")
+    assert await outage.deliver() == 1
+    outage.clock.pass_(SECOND)
+    await outage.look("faulty", "old", times=2)
+    key = RecipientKey(number, 0)
+    await outage.defer(key)
+    incidents = {bool(one.destination): one.id for one in await outage.journal.incidents(True)}
+    return key, incidents[True], incidents[False]
+
+
+async def test_one_caught_by_its_route_and_its_destination_is_a_member_of_both(outage: Outage) -> None:
+    key, destination, route = await caught_twice(outage)
+    await outage.tick()
+    assert (await outage.stands(key)).incidents == {destination, route}
+    await outage.look("healthy", "new", times=4)
+    assert await outage.deliver() == 1
+    assert outage.resent() == [key], "the destination's incident asked for it"
+
+
+async def test_one_caught_by_both_is_written_down_once(outage: Outage) -> None:
+    """It once joined the older incident anew in every round, because only the newer one was seen."""
+    await caught_twice(outage)
+    await outage.tick()
+    before = outage.journal.stats.commits
+    for _ in range(3):
+        assert await outage.tick() > outage.clock.now(), "nobody is in a hurry"
+    assert outage.journal.stats.commits == before
+
+
 async def test_the_same_facts_again_order_nothing(outage: Outage) -> None:
     await mended(outage)
     await outage.deliver()
     await outage.tick()
     before = await outage.gate(), await outage.journal.jobs(), await outage.journal.incidents(False)
+    commits = outage.journal.stats.commits
     for _ in range(3):
         await outage.tick()
     assert before == (await outage.gate(), await outage.journal.jobs(), await outage.journal.incidents(False))
+    assert outage.journal.stats.commits == commits
 
 
 async def test_a_clock_that_jumped_lets_nothing_go(outage: Outage) -> None:

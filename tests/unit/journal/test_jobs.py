@@ -197,7 +197,7 @@ async def test_an_incident_counts_all_it_caught(journal: Journal) -> None:
         "duplicates": 1,
     }
     assert [one.key for one in await journal.standings(incident=incident)] == keys
-    assert [one.incident for one in await journal.standing(keys)] == [incident] * 4
+    assert [one.incidents for one in await journal.standing(keys)] == [{incident}] * 4
 
 
 async def test_an_incident_is_closed_with_its_report(journal: Journal) -> None:

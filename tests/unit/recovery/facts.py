@@ -70,7 +70,7 @@ def standing(n: int = 1, state: State = State.DEFERRED, **values: Any) -> Standi
         dot_at=at(-60),
         body_kept=True,
         job=None,
-        incident=1,
+        incidents=frozenset({1}),
     )
     return replace(plain, **values)
 

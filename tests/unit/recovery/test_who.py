@@ -204,11 +204,10 @@ def test_an_incident(row: Any, members: Any, facts: dict[str, Any], state: str) 
 
 
 def test_strays_open_the_last_incident_again_or_a_new_one() -> None:
-    strays = [standing(incident=None), standing(2, incident=None, accepted_at=at(-500))]
-    assert all(is_stray(s, frozenset()) for s in strays)
-    assert not is_stray(standing(incident=1), frozenset({1}))
-    assert not is_stray(standing(incident=None, cause=Cause.MAILBOX), frozenset())
-    assert not is_stray(standing(incident=None, holder=Holder.RELAY), frozenset())
+    strays = [standing(incidents=frozenset()), standing(2, incidents=frozenset(), accepted_at=at(-500))]
+    assert all(is_stray(s) for s in strays)
+    assert not is_stray(standing(cause=Cause.MAILBOX))
+    assert not is_stray(standing(holder=Holder.RELAY))
     shut = incident(state="closed", closed_at=at(0), fixed_at=at(-10), fault_to=at(-10))
     found = for_strays(strays, [shut], "hybrid", at(60))
     assert found is not None
