@@ -18,6 +18,10 @@ from resubmit.configproblems import nearest, shown
 from resubmit.model.hostport import host_port
 
 _DOMAIN = re.compile(r"(\*\.)?(?!-)[^\s@*,;<>\"/]+(?<![-.])|\*")
+_HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?")
+_LITERAL = re.compile(r"\[[0-9A-Za-z:.]+\]")
+_MAILBOX = re.compile(r"[^\s<>@\x00-\x1f\x7f\"]+@[^\s<>@\x00-\x1f\x7f\",;]+")
+_FOLLOWED = ("evidence.folder", "evidence.log")
 _FILES = {
     "route": ("ca_file", "client_certificate", "password_file"),
     "destination": ("ca_file", "recipients_file"),
@@ -32,6 +36,8 @@ def between_tables(raw: dict[str, Any], base: Path) -> list[str]:
         *_references(raw),
         *_domains(raw),
         *_addresses(raw),
+        *_words(raw),
+        *_paths(raw),
         *_files(raw, base),
         *_pairs(raw),
         *_zones(raw),
@@ -106,15 +112,69 @@ def _addresses(raw: dict[str, Any]) -> Iterator[str]:
     for key, value, fallback in wanted:
         if isinstance(value, str):
             try:
-                host_port(value, fallback)
+                if host_port(value, fallback)[1] == 0 and key.endswith(".probe"):
+                    raise ValueError("a port from 1 up")
             except ValueError as error:
                 yield f"{key}: {shown(value)} is not allowed; {error}"
+    for i, one in enumerate(same := listen if isinstance(listen, list) else []):
+        if isinstance(one, str) and one in same[:i] and not one.endswith(":0"):
+            yield f"intake.smtp.listen[{i}]: {shown(one)} is listed twice"
     for i, table in _tables(raw, "route"):
         if (source := table.get("source_address")) and isinstance(source, str):
             try:
                 ip_address(source)
             except ValueError:
                 yield f"route[{i}].source_address: {shown(source)} is not allowed; one of our addresses"
+
+
+def _words(raw: dict[str, Any]) -> Iterator[str]:
+    """What goes into SMTP commands and TLS as it stands: a wrong character would end every conversation."""
+    most = _table(raw, "intake", "smtp").get("max_message_size")
+    if isinstance(most, str) and re.fullmatch(r"\s*0+(\.0*)?\s*[A-Za-z]*\s*", most):
+        yield f"intake.smtp.max_message_size: {shown(most)} is not allowed; no mail would be taken"
+    names = [("intake.smtp.hostname", _table(raw, "intake", "smtp").get("hostname"))]
+    names += [(f"route[{i}].ehlo_name", t.get("ehlo_name")) for i, t in _tables(raw, "route")]
+    for key, value in names:
+        if isinstance(value, str) and value and not (_HOST.fullmatch(value) or _LITERAL.fullmatch(value)):
+            yield f"{key}: {shown(value)} is not allowed; a host name of letters, digits, dots and hyphens"
+    for i, table in _tables(raw, "route"):
+        yield from _host(f"route[{i}].host", table.get("host"))
+        if (name := table.get("tls_name")) and isinstance(name, str) and not _DOMAIN.fullmatch(name.lower()):
+            yield f"route[{i}].tls_name: {shown(name)} is not allowed; a host name"
+    for i, table in _tables(raw, "destination"):
+        if (
+            (name := table.get("probe_name"))
+            and isinstance(name, str)
+            and not _DOMAIN.fullmatch(name.lower())
+        ):
+            yield f'destination[{i}].probe_name: {shown(name)} is not allowed; a name or "*.domain"'
+        who = table.get("probe_recipient")
+        if isinstance(who, str) and who and not _MAILBOX.fullmatch(who):
+            yield f"destination[{i}].probe_recipient: {shown(who)} is not allowed; an address like a@contoso.com"
+
+
+def _host(key: str, host: object) -> Iterator[str]:
+    """The host of a route: a name or an address without brackets, its port beside it."""
+    if not isinstance(host, str) or not host:
+        return
+    try:
+        ip_address(host.split("%")[0])
+        return
+    except ValueError:
+        pass
+    if re.fullmatch(r"[^:]+:\d+", host):
+        yield f"{key}: {shown(host)} is not allowed; the port goes into port"
+    elif re.search(r"[^\w.-]", host):
+        yield f"{key}: {shown(host)} is not allowed; a host name or an address, without brackets"
+
+
+def _paths(raw: dict[str, Any]) -> Iterator[str]:
+    """An empty path would be the config's own folder."""
+    named = [("journal.path", _table(raw, "journal").get("path"))]
+    named += [(f"{kind}[{i}].path", t.get("path")) for kind in _FOLLOWED for i, t in _tables(raw, kind)]
+    yield from (
+        f'{key}: "" is not allowed; a path, relative to this file' for key, said in named if said == ""
+    )
 
 
 def _files(raw: dict[str, Any], base: Path) -> Iterator[str]:
@@ -152,7 +212,7 @@ def _pairs(raw: dict[str, Any]) -> Iterator[str]:
 
 
 def _zones(raw: dict[str, Any]) -> Iterator[str]:
-    for kind in ("evidence.folder", "evidence.log"):
+    for kind in _FOLLOWED:
         for i, table in _tables(raw, kind):
             zone = table.get("timezone")
             if isinstance(zone, str):

@@ -26,6 +26,10 @@ _UNITS = {
 }
 
 
+_LONGEST = 36_500 * 24 * 3_600_000
+"""A century: longer ones are slips of the finger, and no calendar has room for them."""
+
+
 class Table(BaseModel):
     """A config table: unknown keys are refused, values are frozen."""
 
@@ -35,7 +39,16 @@ class Table(BaseModel):
 def _span(value: object) -> int:
     if not isinstance(value, str):
         raise ValueError("a duration is a text like 90s, 15m, 24h or 1d12h")
-    return parse_span(value)
+    span = parse_span(value)
+    if span > _LONGEST:
+        raise ValueError("a duration is at most 36500d")
+    return span
+
+
+def _wait(value: object) -> int:
+    if not (span := _span(value)):
+        raise ValueError("a duration above zero, like 90s, 15m, 24h or 1d12h")
+    return span
 
 
 def _size(value: object) -> int:
@@ -71,6 +84,9 @@ def size_text(octets: int) -> str:
 
 Span = Annotated[int, BeforeValidator(_span), PlainSerializer(span_config, return_type=str)]
 """A duration in milliseconds; in the config a text like 15m."""
+
+Wait = Annotated[int, BeforeValidator(_wait), PlainSerializer(span_config, return_type=str)]
+"""The same, above zero: a wait of nothing would be a busy loop, or a limit that nobody can keep."""
 
 Octets = Annotated[int, BeforeValidator(_size), PlainSerializer(size_text, return_type=str)]
 """A size in octets; in the config a text like 35MiB."""

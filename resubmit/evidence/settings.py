@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from resubmit.settings import Span, Table
+from resubmit.settings import Span, Table, Wait
 
 
 class Folder(Table):
@@ -17,7 +17,7 @@ class Folder(Table):
     """The folder; relative to the config file."""
     timezone: str = "UTC"
     """Of stamps that carry no zone: a name like Europe/Berlin."""
-    poll: Span | None = None
+    poll: Wait | None = None
     """Look this often instead of being told by the system: for network shares."""
     still: Span = 1_000
     """A file is read once its size and time have not changed for so long."""

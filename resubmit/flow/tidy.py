@@ -85,7 +85,15 @@ class Tidy:
             for message in sorted({entry.key.message for entry in owed}):
                 for kind in sorted({e.kind for e in owed if e.key.message == message}):
                     entries = [e for e in owed if e.key.message == message and e.kind == kind]
-                    await self._tell(message, kind, entries)
+                    if told := await self._wanted(kind, entries):
+                        await self._tell(message, kind, told)
+
+    async def _wanted(self, kind: str, entries: list[OwedNotice]) -> list[OwedNotice]:
+        """Those of the entries whose sender wants to hear of it; the others are excused."""
+        silent = [e.key for e in entries if not notice.is_wanted(kind, e.parameters)]
+        if silent:
+            await self._journal.excuse(silent, "the sender asked for no such notice (NOTIFY)")
+        return [e for e in entries if e.key not in silent]
 
     async def _tell(self, message: int, kind: str, entries: list[OwedNotice]) -> None:
         about = await self._journal.message(message)

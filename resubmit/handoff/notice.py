@@ -110,6 +110,12 @@ def owed(
     return Action.FAILED.value if failed and _asks_failure(parameters) else ""
 
 
+def is_wanted(kind: str, parameters: tuple[str, ...]) -> bool:
+    """Whether a report of this kind is wanted, by RCPT's parameters (RFC 3461 §4.1): a failure is, but for
+    a NOTIFY that leaves it out. What was relayed is only owed where it was asked for."""
+    return kind != Action.FAILED or _asks_failure(parameters)
+
+
 def is_silent(sender: str, intake: str) -> bool:
     """Whether a message never causes a report: a null sender, or one we made ourselves."""
     return not sender or intake in _SILENT_INTAKES

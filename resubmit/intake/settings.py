@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from resubmit.settings import Octets, Span, Table
+from resubmit.settings import Octets, Table, Wait
 
 _LOOPBACK: list[IPv4Network | IPv6Network] = [IPv4Network("127.0.0.0/8"), IPv6Network("::1/128")]
 
@@ -32,7 +32,7 @@ class SmtpIntake(Table):
     """Connections at once; more get 421 4.3.2."""
     max_recipients: int = Field(default=1000, ge=100, strict=True)
     """Recipients a message (RFC 5321 §4.5.3.1.8 asks for at least 100); more get 452 4.5.3."""
-    timeout: Span = 5 * 60 * 1000
+    timeout: Wait = 5 * 60 * 1000
     """How long a client may be silent (RFC 5321 §4.5.3.2.7: 5 minutes)."""
     bare_newline: Literal["reject", "crlf"] = "reject"
     """A CR or LF that stands alone: refuse the message with 550 5.6.0, or make it CRLF before journaling."""

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from resubmit.settings import Rate, Span, Table
+from resubmit.settings import Rate, Span, Table, Wait
 
 _MINUTE = 60 * 1000
 _HOUR = 60 * _MINUTE
@@ -21,9 +21,9 @@ class Recovery(Table):
     """How long a recipient may wait before it counts as stuck."""
     deadline_margin: Span = 2 * _HOUR
     """So close to its deadline, mail a live trace does not know is suspect."""
-    watch_interval: Span = 5 * _MINUTE
+    watch_interval: Wait = 5 * _MINUTE
     """Between looks while all is well."""
-    probe_interval: Span = 20_000
+    probe_interval: Wait = 20_000
     """Between looks while a gate is not open."""
     healthy_probes: int = Field(default=3, ge=1, strict=True)
     """Healthy looks in a row before a fault counts as gone."""
@@ -41,7 +41,7 @@ class Recovery(Table):
     """Attempts answered 250 before a recipient is held."""
     in_doubt_wait: Span = 10 * _MINUTE
     """How long an attempt in doubt waits without a live trace."""
-    give_up_after: Span = 5 * 24 * _HOUR
+    give_up_after: Wait = 5 * 24 * _HOUR
     """How long we try what we hold ourselves."""
     suspect: Literal["ask", "resubmit"] = "ask"
     """What was accepted in a fault window, with no trace to tell."""

@@ -262,3 +262,14 @@ def test_any_octets_under_tls_end_in_a_verdict(reply: bytes, step: str) -> None:
 
 def _context() -> ssl.SSLContext:
     return certs.server_context(chain()[2].up())
+
+
+async def test_a_name_of_ours_that_cannot_be_sent_is_no_verdict_on_the_far_side() -> None:
+    """The watch loop lives on: what is wrong is our config, and the verdict says so."""
+    for endpoint, ehlo in (
+        (Endpoint("127.0.0.1", 9), "our relay"),
+        (Endpoint("127.0.0.1", 9, recipient="<a>"), "x"),
+    ):
+        verdict = await look(endpoint, clock=SystemClock(), timeout=1000, ehlo_name=ehlo)
+
+        assert verdict.health is Health.UNKNOWN
