@@ -150,7 +150,7 @@ def _words(raw: dict[str, Any]) -> Iterator[str]:
             yield f'destination[{i}].probe_name: {shown(name)} is not allowed; a name or "*.domain"'
         who = table.get("probe_recipient")
         if isinstance(who, str) and who and not _MAILBOX.fullmatch(who):
-            yield f"destination[{i}].probe_recipient: {shown(who)} is not allowed; an address like a@contoso.com"
+            yield f"destination[{i}].probe_recipient: {shown(who)} is not allowed; an address like a@b.com"
 
 
 def _host(key: str, host: object) -> Iterator[str]:

@@ -261,7 +261,7 @@ CASES = {
     ),
     "bracket in RCPT": (
         SMALL + "probe_recipient = '<ann@example.com>'",
-        'destination[0].probe_recipient: "<ann@example.com>" is not allowed; an address like a@contoso.com',
+        'destination[0].probe_recipient: "<ann@example.com>" is not allowed; an address like a@b.com',
     ),
     "blank in the connector's name": (
         SMALL + "probe_name = 'mail example.com'",

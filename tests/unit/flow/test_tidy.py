@@ -14,7 +14,7 @@ from resubmit.journal.settings import JournalSettings, Retention
 from resubmit.model.moment import DAY, HOUR
 from resubmit.model.recipient import Event
 from resubmit.recovery.clockrule import ClockRule
-from tests.helpers.journals import NOW, HandClock, arrival, move, recipient
+from tests.helpers.journals import HandClock, arrival, move, recipient
 
 FLOOR = JournalSettings(intake_floor="0B", attempt_floor="0B", reserve="0B")  # type: ignore[arg-type]
 
