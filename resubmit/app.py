@@ -25,6 +25,7 @@ from resubmit.flow.accept import Accept
 from resubmit.flow.deliver import Deliver
 from resubmit.flow.obey import Obey
 from resubmit.flow.observe import Observe
+from resubmit.flow.operate import orders
 from resubmit.flow.recover import Recover
 from resubmit.flow.service import Door, Parts, Service
 from resubmit.flow.socket import RequestSocket
@@ -150,7 +151,8 @@ async def _wire(config: Config, clock: Clock, journal: Journal, *, intake: bool,
     tidy = Tidy(
         journal, clock, table, config.retention, clock_rule, by=name, give_up_after=recovery.give_up_after
     )
-    obey = Obey(journal, clock, table, observe, told=told)
+    more = orders(journal, clock, table, tidy, give_up_after=recovery.give_up_after)
+    obey = Obey(journal, clock, table, observe, told=told, mode=recovery.mode, more=more)
 
     def changed(what: str) -> None:
         if what == "due":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+import textwrap
 from typing import Any
 
 from resubmit.cli.ask import ask, user
@@ -97,9 +98,10 @@ def _run(args: argparse.Namespace) -> int:
         out.line(str(job.get("id", "")))
     else:
         out.lines(job_lines(job))
-    if args.wait and job.get("state") == "waiting":
+    kept = job.get("waits_for") or ""
+    if args.wait and job.get("state") not in _FINAL and (kept or job.get("state") == "waiting"):
         raise RefusedBySafety(
-            f"job {job.get('id')} waits for a gate that is not open ({gate[0]} was {gate[1]})",
+            f"job {job.get('id')} waits: {kept or f'{gate[0]} was {gate[1]}'}",
             hint="it goes by itself once the gate opens; --force sends it through, behind its canary",
         )
     return _exit_code(job) if args.wait or job.get("state") in _FINAL else 0
@@ -220,7 +222,9 @@ def _exit_code(job: dict[str, Any]) -> int:
 def job_lines(job: dict[str, Any]) -> list[str]:
     """A job in a few lines, for people."""
     lines = [f"job {job.get('id')}: {job.get('state')}, {_recipients(int(job.get('recipients') or 0))}"]
-    if job.get("state") == "waiting":
+    if kept := job.get("waits_for"):
+        lines += textwrap.wrap(f"waits: {kept}", 78, initial_indent="  ", subsequent_indent="    ")
+    elif job.get("state") == "waiting":
         gate = f"its gate ({job.get('gate_name')}) is {job.get('gate')}"
         lines.append(f"  {gate}; `resubmit jobs show {job.get('id')}` tells more")
     counts = [f"{job.get(k)} {k}" for k in ("accepted", "delivered", "refused", "skipped") if job.get(k)]

@@ -7,7 +7,7 @@ move is the table's business, who may be sent again is recovery's: this loop fin
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import structlog
@@ -19,32 +19,47 @@ from resubmit.flow.observe import Observe
 from resubmit.flow.wake import Wake
 from resubmit.handoff.routes import Table
 from resubmit.journal.door import Journal
-from resubmit.journal.verbs import AuditRow, JobAsk, Move, Moved, Stale
+from resubmit.journal.verbs import AuditRow, JobAsk, JobRow, Move, Stale
 from resubmit.model.filter import Filter
 from resubmit.model.moment import Ms
-from resubmit.recovery import asked
+from resubmit.recovery import asked, fate
+from resubmit.recovery.jobs import options_of
 
 log = structlog.get_logger()
 
 Progress = Callable[[dict[str, Any]], None]
+Verb = Callable[[dict[str, Any], Progress], Awaitable[Any]]
+"""Carries out one kind of request: its result."""
 
 _POLL: Ms = 250
 
 
 class Obey:
-    """Carries out requests (flow/socket.py has their form). `told`: called when recovery has work."""
+    """Carries out requests (flow/socket.py has their form). `told`: called when recovery has work; `mode`:
+    recovery's; `more`: requests that others carry out."""
 
-    def __init__(self, journal: Journal, clock: Clock, table: Table, observe: Observe, *, told: Wake) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        clock: Clock,
+        table: Table,
+        observe: Observe,
+        *,
+        told: Wake,
+        mode: str,
+        more: Mapping[str, Verb] | None = None,
+    ) -> None:
         self._journal = journal
         self._clock = clock
         self._table = table
         self._observe = observe
         self._told = told
-        self._verbs: dict[str, Callable[[dict[str, Any], Progress], Awaitable[Any]]] = {
+        self._mode = mode
+        self._verbs: dict[str, Verb] = {
             "replay": self._replay,
             "jobs_cancel": self._jobs_cancel,
             "ingest": self._ingest,
-            **dict.fromkeys(asked.OPERATOR_EVENTS, self._operate),
+            **(more or {}),
         }
 
     async def carry_out(self, request: dict[str, Any], progress: Progress) -> Any:
@@ -89,6 +104,7 @@ class Obey:
                         incident=None,
                         gate=f"destination:{destination}",
                         recipients=keys,
+                        takes_over=bool(options.get("force")),
                     )
                 )
             )
@@ -112,22 +128,38 @@ class Obey:
             await self._journal.make_due(own, now, options.get("route"), None)
 
     async def _wait(self, jobs: list[int], progress: Progress) -> None:
-        """Until every attempt has its reply, or a gate keeps a job waiting."""
+        """Until every attempt has its reply, or what has not gone is kept by a gate."""
         wake = Wake()
         while True:
-            rows = [await self._job(job) for job in jobs]
-            for row in rows:
-                progress(row)
-            gates = {row["gate_name"]: await self._journal.gate(row["gate_name"]) for row in rows}
-            if all(asked.has_ended(row, gates[row["gate_name"]]) for row in rows):
+            for job in jobs:
+                progress(await self._job(job))
+            ended = [await self._has_ended(job) for job in jobs]
+            if all(ended):
                 return
             await wake.wait(_POLL)
+
+    async def _has_ended(self, job: int) -> bool:
+        row = await self._journal.job(job)
+        assert row is not None
+        waiting, in_flight = [
+            bool(await self._journal.job_items(job, state, 1)) for state in (fate.WAITING, fate.RELEASED)
+        ]
+        kept = await self._kept_by(row)
+        return asked.has_ended(row.state, waiting=waiting, in_flight=in_flight, kept=kept)
+
+    async def _kept_by(self, row: JobRow) -> str:
+        destination = self._table.destinations.get(row.destination)
+        route = options_of(row.options).route or (
+            destination.resubmit or destination.handoff if destination else ""
+        )
+        gates = [await self._journal.gate(name) for name in (row.gate, f"route:{route}")]
+        return asked.kept_by(row, gates, known=destination is not None, mode=self._mode)
 
     async def _job(self, job: int) -> dict[str, Any]:
         row = await self._journal.job(job)
         assert row is not None
         gate = await self._journal.gate(row.gate)
-        return asked.job_plain(row, gate.state if gate else None)
+        return asked.job_plain(row, gate.state if gate else None, await self._kept_by(row))
 
     async def _jobs_cancel(self, request: dict[str, Any], progress: Progress) -> Any:
         number = int((request.get("options") or {}).get("job", 0))
@@ -142,18 +174,6 @@ class Obey:
         ):
             raise UsageError(f"job {number} has just moved on", hint="ask again")
         return await self._job(number)
-
-    async def _operate(self, request: dict[str, Any], progress: Progress) -> Any:
-        flt = Filter.from_plain(request.get("filter") or {})
-        if flt.is_empty():
-            raise UsageError("name messages by id or by a filter")
-        now = self._clock.now()
-        found = await self._journal.chosen(flt, now)
-        why = str(request.get("reason", "")) or f"by {request.get('by', 'an operator')}"
-        event = asked.OPERATOR_EVENTS[str(request["do"])]
-        moved = await self._journal.move([Move(k.message, k.n, event, now, why) for k in found])
-        changed = sum(isinstance(m, Moved) and m.from_ != m.to for m in moved)
-        return {"matched": len(found), "changed": changed}
 
     async def _ingest(self, request: dict[str, Any], progress: Progress) -> Any:
         options = request.get("options") or {}

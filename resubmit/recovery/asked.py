@@ -1,12 +1,12 @@
 """What people's requests mean in the table's words. Pure.
 
-Source: design 6.1 (`replay`, `hold|release|cancel`).
+Source: design 6.1 (`replay`); what operators decide for single recipients is in decided.py.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from resubmit.journal.verbs import JobRow
@@ -14,12 +14,9 @@ from resubmit.model.filter import Filter
 from resubmit.model.moment import rfc3339
 from resubmit.model.recipient import Event, State
 from resubmit.recovery.facts import Standing
+from resubmit.recovery.jobs import options_of
+from resubmit.recovery.stage import stage_of
 
-OPERATOR_EVENTS = {
-    "hold": Event.OPERATOR_HELD,
-    "release": Event.OPERATOR_RELEASED,
-    "cancel": Event.OPERATOR_CANCELLED,
-}
 REOPENS = Event.OPERATOR_REOPENED
 NO_GATE = "open"
 """How a destination stands that was never faulty."""
@@ -29,7 +26,11 @@ _COUNTS = ("recipients", "accepted", "delivered", "refused", "skipped")
 
 class Gate(Protocol):
     @property
+    def name(self) -> str: ...
+    @property
     def state(self) -> str: ...
+    @property
+    def reasons(self) -> tuple[str, ...]: ...
 
 
 def is_reopened(standing: Standing, asked: Filter) -> bool:
@@ -50,11 +51,37 @@ def is_open(job_state: str) -> bool:
     return job_state in ("waiting", "running")
 
 
-def has_ended(job: Mapping[str, Any], gate: Gate | None) -> bool:
-    """Whether waiting for a job is over: it is done, or it waits for a gate that is not open."""
-    if job["state"] in ("done", "cancelled", "failed"):
+FINAL = ("done", "cancelled", "failed")
+
+
+def kept_by(job: JobRow, gates: Sequence[Gate | None], *, known: bool, mode: str) -> str:
+    """What a job can't go on for, in words; "" while nothing stands in its way.
+
+    gates: its destination's and the route's that it takes, None for one that never turned. A person's force
+    goes through the first, until its canary has failed, and never through the second. known: whether the
+    config has its destination.
+    """
+    if job.state in FINAL:
+        return ""
+    if not known:
+        return f"the destination {job.destination} is no longer in the config"
+    if mode == "observe":
+        return "recovery only observes (mode is observe)"
+    forced = options_of(job.options).force and not stage_of(job.stage).force_spent
+    for gate in gates:
+        if gate is None or gate.state == NO_GATE or (forced and gate.name == job.gate):
+            continue
+        why = f": {'; '.join(gate.reasons)}" if gate.reasons else ""
+        return f"gate {gate.name} is {gate.state}{why}"
+    return ""
+
+
+def has_ended(state: str, *, waiting: bool, in_flight: bool, kept: str) -> bool:
+    """Whether waiting for a job is over: every recipient has its reply, or those that have not gone are kept
+    here (`kept` says by what) and none is on its way. `waiting`, `in_flight`: whether it has such."""
+    if state in FINAL or not (waiting or in_flight):
         return True
-    return job["state"] == "waiting" and gate is not None and gate.state != "open"
+    return bool(kept) and not in_flight
 
 
 def together(jobs: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -64,12 +91,13 @@ def together(jobs: Sequence[dict[str, Any]]) -> dict[str, Any]:
         whole[name] = sum(job[name] for job in jobs)
     order = ("waiting", "running", "failed", "cancelled", "done")
     whole["state"] = min((job["state"] for job in jobs), key=order.index)
+    whole["waits_for"] = "; ".join(dict.fromkeys(job["waits_for"] for job in jobs if job["waits_for"]))
     whole["ids"] = [job["id"] for job in jobs]
     return whole
 
 
-def job_plain(row: JobRow, gate: str | None) -> dict[str, Any]:
-    """A job as design 6.1 has it, with its gate's name beside."""
+def job_plain(row: JobRow, gate: str | None, kept: str = "") -> dict[str, Any]:
+    """A job as design 6.1 has it, with its gate's name beside. `waits_for`: what keeps it, "" for nothing."""
     return {
         "id": row.id,
         "state": row.state,
@@ -84,4 +112,5 @@ def job_plain(row: JobRow, gate: str | None) -> dict[str, Any]:
         "delivered": row.delivered,
         "refused": row.refused,
         "skipped": row.skipped,
+        "waits_for": kept,
     }

@@ -203,3 +203,16 @@ def test_stdin_is_not_ingested_twice(desk: Desk, service: Service, monkeypatch: 
 
     assert desk.ask("ingest", "-", "-").code == 2
     assert not service.requests
+
+
+def test_a_replay_that_is_kept_says_by_what_and_exits_6(desk: Desk, service: Service) -> None:
+    key = id_text(desk.shelf.message(recipient(state="deferred", cause="tls")))
+    kept = "gate destination:hybrid is closed: 2 faulty looks in a row"
+    for state in ("waiting", "running"):
+        service.lines = [{"result": JOB | {"state": state, "waits_for": kept}}]
+        waited = desk.ask("replay", key, "--wait")
+        assert waited.code == 6
+        assert f"job 7 waits: {kept}" in waited.err
+        left = desk.ask("replay", key)
+        assert left.code == 0, "it goes by itself later"
+        assert "waits: gate destination:hybrid is closed" in left.out
