@@ -44,6 +44,7 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
             ("hold", "hold", "hold recipients: nothing is sent to them"),
             ("release", "hold", "release held recipients"),
             ("cancel", "hold", "give recipients up for good"),
+            ("redirect", "hold", "send the mail of recipients to another address"),
             ("ingest", "ingest", "read evidence files into the journal"),
             ("export", "export", "messages as .eml files"),
         ),

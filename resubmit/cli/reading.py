@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resubmit.cli.output import Output
 from resubmit.configfile import find_config, journal_folder
+from resubmit.model.filter import Filter
+from resubmit.model.ids import id_text
 from resubmit.model.moment import Ms
 
 if TYPE_CHECKING:
@@ -38,6 +40,19 @@ def journal_of(args: argparse.Namespace) -> Iterator[tuple[sqlite3.Connection, P
         yield connection, folder
     finally:
         connection.close()
+
+
+def missing(connection: sqlite3.Connection, ids: Sequence[int], out: Output) -> int:
+    """How many of the ids named are no message of this journal; said on stderr."""
+    from resubmit.journal import read
+
+    there = set(read.message_ids(connection, Filter(ids=tuple(ids)), now_ms(), limit=0)[0]) if ids else set()
+    lost = [number for number in ids if number not in there]
+    if len(lost) == 1:
+        out.note(f"there is no message {id_text(lost[0])} in this journal")
+    elif lost:
+        out.note(f"{len(lost)} of the {len(ids)} ids named are not in this journal, {id_text(lost[0])} first")
+    return len(lost)
 
 
 def add_output(parser: argparse.ArgumentParser, *, quiet: str = "") -> None:

@@ -68,6 +68,12 @@ class Journal(Reads):
             lambda connection: mail.add_recipient(connection, message, recipient, at, why), "due"
         )
 
+    async def redirect(self, wanted: Sequence[Move], to: ArrivingRecipient) -> list[Moved | Stale]:
+        """Each is cancelled and `to` is a recipient of its message, or neither; one answer a move."""
+        return await self._write(
+            lambda connection: [mail.redirect(connection, move, to) for move in wanted], "due", "job"
+        )
+
     async def excuse(self, keys: Sequence[RecipientKey], why: str = "no notice can be sent") -> int:
         """These owe their sender no notice any more; returns how many did."""
         at = self._clock.now()

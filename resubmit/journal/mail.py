@@ -6,13 +6,14 @@ journaling, whatever the clock does.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from resubmit.errors import JournalError
 from resubmit.journal import moves, notices
 from resubmit.journal.codec import clean, day_of, read_words, words
 from resubmit.journal.connection import sqlite3
-from resubmit.journal.verbs import Arrival, ArrivingRecipient, DueMessage
+from resubmit.journal.verbs import Arrival, ArrivingRecipient, DueMessage, Move, Moved, Stale
 from resubmit.model.envelope import address_key
 from resubmit.model.evidence import Holder
 from resubmit.model.ids import id_text
@@ -69,6 +70,14 @@ select n, address
 from recipient
 where message = ?
 order by n
+"""
+
+_PARAMETERS = "select parameters from recipient where message = ? and n = ?"
+
+_STILL_GOING = """
+select address
+from recipient
+where message = ? and state not in ('cancelled', 'failed')
 """
 
 _FIND_BODY = """
@@ -153,6 +162,26 @@ def add_recipient(
     assert row is not None
     moves.tell(connection, message, n, at, event, row, row.state, why)
     return int(n)
+
+
+def redirect(connection: sqlite3.Connection, move: Move, to: ArrivingRecipient) -> Moved | Stale:
+    """The recipient is cancelled and `to` stands beside it, in one transaction: never both, never none.
+
+    Its RCPT parameters go along: ORCPT is kept when an address is changed on the way (RFC 3461). Where
+    the message goes to that address already, nobody is added. The caller saw that the bytes are still kept.
+    """
+    done = moves.apply(connection, move)
+    if isinstance(done, Stale) or done.from_ is done.to:
+        return done
+    wanted = address_key(to.address)
+    open_now = connection.execute(_STILL_GOING, (move.message,)).fetchall()
+    if not any(address_key(address) == wanted for (address,) in open_now):
+        (parameters,) = connection.execute(_PARAMETERS, (move.message, move.n)).fetchone()
+        added = replace(to, parameters=read_words(parameters), again_of=move.n)
+        add_recipient(
+            connection, move.message, added, move.at, f"redirected from recipient {move.n}: {move.why}"
+        )
+    return done
 
 
 def derive(

@@ -272,10 +272,61 @@ def test_an_operators_decision_is_asked_for_with_its_reason(desk: Desk, service:
 
 def test_some_that_could_not_be_changed_is_partly(desk: Desk, service: Service) -> None:
     desk.shelf.message(recipient(state="delivered"))
-    service.lines = [{"result": {"matched": 2, "changed": 1}}]
+    service.lines = [{"result": {"matched": 2, "changed": 1, "left": {"an attempt is under way": 1}}}]
 
-    assert desk.ask("hold", "--since", "2h").code == 5
+    answer = desk.ask("hold", "--since", "2h")
+
+    assert answer.code == 5
+    assert answer.out.splitlines() == [
+        "1 of 2 recipients held",
+        "  1 left alone: an attempt is under way",
+    ]
     assert desk.ask("hold").code == 2
+
+
+@pytest.mark.parametrize(
+    ("result", "code", "said"),
+    [
+        ({"matched": 2, "changed": 0, "already": 2}, 0, "  2 were held already"),
+        ({"matched": 3, "changed": 1, "left": {"delivered": 2}}, 0, "  2 left alone: delivered"),
+        ({"matched": 2, "changed": 0, "left": {"delivered": 2}}, 1, "  2 left alone: delivered"),
+    ],
+)
+def test_only_what_could_not_be_held_though_it_should_is_a_failure(
+    desk: Desk, service: Service, result: dict[str, Any], code: int, said: str
+) -> None:
+    desk.shelf.message(recipient(state="deferred"))
+    service.lines = [{"result": result}]
+
+    answer = desk.ask("hold", "--since", "2h")
+
+    assert (answer.code, answer.out.splitlines()[1]) == (code, said)
+
+
+def test_a_message_that_is_not_there_is_named_and_fails(desk: Desk, service: Service) -> None:
+    number = desk.shelf.message(recipient(state="deferred"))
+    service.lines = [{"result": {"matched": 1, "changed": 1}}]
+
+    alone = desk.ask("hold", "1N3QK5Z8G4000")
+    beside = desk.ask("hold", "1N3QK5Z8G4000", id_text(number))
+
+    assert (alone.code, beside.code) == (1, 5)
+    assert "there is no message 1N3QK5Z8G4000" in alone.err
+    assert len(service.requests) == 1
+
+
+def test_a_redirect_names_who_gets_it_instead(desk: Desk, service: Service) -> None:
+    number = desk.shelf.message(recipient(state="deferred"))
+    service.lines = [{"result": {"matched": 1, "changed": 1}}]
+
+    answer = desk.ask("redirect", id_text(number), "--to", "<bob@example.net>")
+
+    assert answer.out == "1 of 1 recipients redirected\n"
+    assert service.requests[0]["options"] == {"to": "bob@example.net"}
+    for wrong in ("bob", "bob@", "@example.net", "b b@example.net", "a@b@c", "bob@exa<mple.net", ""):
+        assert desk.ask("redirect", id_text(number), "--to", wrong).code == 2
+    assert desk.ask("redirect", id_text(number)).code == 2
+    assert len(service.requests) == 1
 
 
 def test_a_job_is_cancelled_by_its_number(desk: Desk, service: Service) -> None:
