@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from resubmit.clock import Clock
 from resubmit.journal.door import Journal
-from resubmit.journal.verbs import Coverage, GateRow, IncidentRow, JobRow, Standing
+from resubmit.journal.verbs import Coverage, Fault, GateRow, IncidentRow, JobRow, LookRow, Standing
 from resubmit.model.moment import Ms
 from resubmit.recovery import course, eligible, fate, jobs, lastlook
 from resubmit.recovery import gate as gate_rule
@@ -58,10 +58,11 @@ class Facts:
         whole = sparing.is_due(begun)
         trouble = await self._trouble(policy.name, incident) if whole else []
         over = await journal.gate(f"route:{policy.route}")
+        looks = await journal.looks(gate.name, gate_rule.looks_since(gate, now))
         scene = course.Scene(
             gate=gate,
-            looks=await journal.looks(gate.name, gate_rule.looks_since(gate, now)),
-            faults=await journal.faults(policy.name, None, gate_rule.faults_since(gate, now)),
+            looks=looks,
+            faults=await self._faults(gate, looks, policy.name, None, now),
             coverage=await self._coverage(policy, now),
             incidents=incidents,
             trouble=trouble,
@@ -88,10 +89,11 @@ class Facts:
         trouble: list[Standing] = []
         for one in self._policies if incident else ():
             trouble += await self._trouble(one.name, incident)
+        looks = await journal.looks(gate.name, gate_rule.looks_since(gate, now))
         orders = course.route(
             gate,
-            await journal.looks(gate.name, gate_rule.looks_since(gate, now)),
-            await journal.faults(None, name, gate_rule.faults_since(gate, now)),
+            looks,
+            await self._faults(gate, looks, None, name, now),
             incident,
             trouble,
             await self._caught(incident),
@@ -106,13 +108,19 @@ class Facts:
         found = await self._journal.gate(f"{kind}:{name}")
         return found or GateRow(f"{kind}:{name}", gate_rule.OPEN, 0, now, (), None)
 
+    async def _faults(
+        self, gate: GateRow, looks: list[LookRow], destination: str | None, route: str | None, now: Ms
+    ) -> list[Fault]:
+        since, good = gate_rule.faults_since(gate, now), course.signs_for(gate, looks)
+        return await self._journal.faults(destination, route, since, course.SIGNS, good)
+
     async def _coverage(self, policy: Policy, now: Ms) -> list[Coverage]:
         return await self._journal.coverage(lastlook.since(policy.trace_stale, now))
 
     async def _caught(self, incident: IncidentRow | None) -> int:
         if incident is None:
             return 0
-        return (await self._journal.incident_counts(incident.id))["stuck"]
+        return await self._journal.caught(incident.id)
 
     async def _trouble(self, name: str, incident: IncidentRow | None) -> list[Standing]:
         """Who is stuck at a destination, and of the incident who may have been caught or is not settled."""

@@ -61,6 +61,8 @@ class Recover:
         self._led: dict[str, list[Stage]] = {}
         self._distrusted = False
         self._timers = Timers(journal, policy_of_routes(recovery))
+        self._restless = 0
+        self._unrest = ""
 
     def wake(self) -> None:
         """There is a new fact: a look, evidence, the end of an attempt, a job."""
@@ -71,7 +73,11 @@ class Recover:
         while True:
             begun = self._clock.monotonic()
             wake_at = await self.tick(self._clock.now())
-            rest, wait = pace.rest_until(wake_at, self._clock.now(), begun, self._clock.monotonic())
+            self._restless = self._restless + 1 if self._unrest else 0
+            if self._restless == pace.RESTLESS:
+                log.warning(logbook.RECOVERY_RESTLESS, gate=self._unrest)
+            over = self._clock.monotonic()
+            rest, wait = pace.rest_until(wake_at, self._clock.now(), begun, over, self._restless)
             await sleep(rest)
             await self._told.wait(wait)
 
@@ -80,7 +86,7 @@ class Recover:
         holds = self._clock_rule.holds()
         if holds and not self._distrusted:
             log.error(logbook.CLOCK_DISTRUSTED, why=self._clock_rule.why)
-        self._distrusted = holds
+        self._distrusted, self._unrest = holds, ""
         judges = [partial(self._facts.route, name, now=now) for name in self._routes]
         for policy in self._policies:
             led = self._led.setdefault(policy.name, [])
@@ -100,6 +106,7 @@ class Recover:
             await self._carry_out(judged, now)
             if judged.orders.changes_who_is_in_trouble:
                 self._facts.forget(judged.name)
+        self._unrest = judged.gate.name
         return now
 
     async def _carry_out(self, judged: Judged, now: Ms) -> None:
@@ -117,7 +124,8 @@ class Recover:
                 await self._step(order, judged.name, now)
         if orders.join:
             caught = await self._journal.join_incident(orders.join[0], list(orders.join[1]), now)
-            log.info(logbook.INCIDENT_JOINED, incident=orders.join[0], recipients=caught)
+            if caught:
+                log.info(logbook.INCIDENT_JOINED, incident=orders.join[0], recipients=caught)
         if orders.ask and number is not None:
             asked = JobAsk(
                 asked_at=now,

@@ -101,7 +101,8 @@ class Bodies:
 
     def sweep(self, is_known: Callable[[list[str]], set[str]]) -> int:
         """Remove what no row names, at start, before anything arrives; returns how many files."""
-        found = sorted(entry.name for entry in os.scandir(self.folder) if entry.is_file())
+        with os.scandir(self.folder) as entries:
+            found = sorted(entry.name for entry in entries if entry.is_file())
         orphans: list[str] = []
         for start in range(0, len(found), 500):
             names = found[start : start + 500]

@@ -171,8 +171,12 @@ class Journal(Reads):
         await self._write(lambda connection: incidents.update_incident(connection, incident, fields), "gate")
 
     async def join_incident(self, incident: int, keys: Sequence[RecipientKey], at: Ms) -> int:
-        """These recipients were caught in it, each once; returns how many are new."""
-        return await self._write(lambda connection: incidents.join_incident(connection, incident, keys, at))
+        """These recipients were caught in it, each once; returns how many are new. Nothing is written where
+        none is."""
+        new = await self._read(lambda connection: incidents.outside(connection, incident, keys))
+        if not new:
+            return 0
+        return await self._write(lambda connection: incidents.join_incident(connection, incident, new, at))
 
     async def ask(self, asked: JobAsk) -> int:
         """A job with an item a recipient; returns its id."""

@@ -31,6 +31,10 @@ values (?, ?, ?, ?)
 on conflict do nothing
 """
 
+_MEMBER = "select 1 from incident_recipient where incident = ? and message = ? and n = ?"
+
+_CAUGHT = "select count(*) from incident_recipient where incident = ?"
+
 _INCIDENT_COLUMNS = """
 select id, destination, route, cause, opened_at, closed_at, state, fault_from, fault_to, fixed_at, report
 from incident
@@ -148,6 +152,19 @@ def join_incident(connection: sqlite3.Connection, incident: int, keys: Sequence[
             )
             count += 1
     return count
+
+
+def outside(
+    connection: sqlite3.Connection, incident: int, keys: Sequence[RecipientKey]
+) -> list[RecipientKey]:
+    """Those that are not in it yet."""
+    member = (connection.execute(_MEMBER, (incident, key.message, key.n)).fetchone() for key in keys)
+    return [key for key, found in zip(keys, member, strict=True) if found is None]
+
+
+def caught(connection: sqlite3.Connection, incident: int) -> int:
+    """How many it ever caught."""
+    return int(connection.execute(_CAUGHT, (incident,)).fetchone()[0])
 
 
 def incidents(connection: sqlite3.Connection, open_only: bool) -> list[IncidentRow]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
-from resubmit.journal import due, gates, incidents, lookups, mail, notices, recovery_reads, standings
+from resubmit.journal import due, faults, gates, incidents, lookups, mail, notices, recovery_reads, standings
 from resubmit.journal.bodies import FileSpool
 from resubmit.journal.connection import sqlite3
 from resubmit.journal.opened import Opened
@@ -133,11 +133,12 @@ class Reads(Opened):
         return await self._read(lambda connection: gates.looks(connection, target, since, limit))
 
     async def faults(
-        self, destination: str | None, route: str | None, since: Ms, limit: int = 500
+        self, destination: str | None, route: str | None, since: Ms, limit: int = 500, good: int = 500
     ) -> list[Fault]:
-        """What speaks for and against a destination or a route since then, newest first."""
+        """What speaks for and against a destination or a route since then, newest first: of each kind at most
+        `limit` against it and `good` for it."""
         return await self._read(
-            lambda connection: standings.faults(connection, destination, route, since, limit)
+            lambda connection: faults.faults(connection, destination, route, since, limit, good)
         )
 
     async def standings(
@@ -176,6 +177,10 @@ class Reads(Opened):
     async def incidents(self, open_only: bool = True) -> list[IncidentRow]:
         """Incidents, oldest first."""
         return await self._read(lambda connection: incidents.incidents(connection, open_only))
+
+    async def caught(self, incident: int) -> int:
+        """How many recipients an incident ever caught."""
+        return await self._read(lambda connection: incidents.caught(connection, incident))
 
     async def incident_counts(self, incident: int) -> dict[str, int]:
         """Recipients: stuck (all it caught), recovered, failed, unproven, unknown, duplicates."""

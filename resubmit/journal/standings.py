@@ -1,4 +1,4 @@
-"""Recipients and faults as recovery weighs them. Read only."""
+"""Recipients as recovery weighs them. Read only."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from resubmit.journal.codec import maybe
 from resubmit.journal.connection import sqlite3
-from resubmit.journal.verbs import Fault, Standing
-from resubmit.model.evidence import Cause, Holder, Mend, Scope, Status
-from resubmit.model.moment import MINUTE, Ms
-from resubmit.model.recipient import Event, RecipientKey, State
+from resubmit.journal.verbs import Standing
+from resubmit.model.evidence import Cause, Holder, Mend, Scope
+from resubmit.model.moment import Ms
+from resubmit.model.recipient import RecipientKey, State
 
 _COLUMNS = """
 select r.message, r.n, r.destination, r.route, r.address, r.state, r.since, r.cause, r.scope, r.mend,
@@ -206,125 +206,4 @@ def _standing(row: tuple[object, ...]) -> Standing:
         body_kept=bool(body_kept),
         job=job,  # type: ignore[arg-type]
         incidents=frozenset(map(int, str(incidents).split(","))) if incidents else frozenset(),
-    )
-
-
-# ── faults ──────────────────────────────────────────────────────────────────────────────────────────
-
-_EVIDENCE = """
-select e.id, coalesce(e.observed_at, e.read_at), e.read_at, e.status, e.cause, e.scope, e.text,
-    case when a.accepted = 1 then a.ended_at end, e.remote, lower(r.address), r.destination, r.route
-from evidence e
-join recipient r on r.message = e.message and r.n = e.n
-left join attempt a on a.message = e.message and a.n = e.n and a.no = e.no
-"""
-
-_FAULTS_SEEN = f"""
-{_EVIDENCE}
-where e.scope in ('route', 'destination') and e.read_at >= ? and e.message is not null
-order by e.read_at desc
-limit ?
-"""
-
-_DELIVERIES = f"""
-{_EVIDENCE}
-where e.status = 'delivered' and e.read_at >= ? and e.message is not null
-order by e.read_at desc
-limit ?
-"""
-
-_ATTEMPT = """
-select -o.id, a.ended_at, a.ended_at, a.event, a.cause, a.scope, a.reply,
-    case when a.accepted = 1 then a.ended_at end, o.remote, lower(r.address), r.destination, o.route
-from attempt a
-join offer o on o.id = a.offer
-join recipient r on r.message = a.message and r.n = a.n
-"""
-
-_FAULTS_MET = f"""
-{_ATTEMPT}
-where a.scope in ('route', 'destination') and a.ended_at >= ?
-order by a.ended_at desc
-limit ?
-"""
-
-_TAKEN = """
-select -o.id, o.ended_at, o.ended_at, a.event, null, null, a.reply, a.ended_at, o.remote, lower(r.address),
-    r.destination, o.route
-from (select * from offer order by id desc limit 5000) o
-join attempt a on a.message = o.message and a.offer = o.id
-join recipient r on r.message = a.message and r.n = a.n
-where o.ended_at >= ? and a.accepted = 1
-order by o.ended_at desc
-limit ?
-"""
-# Of the newest offers only: there is no index by their end, and a gate asks for what is new.
-
-_FINAL = _TAKEN.replace("a.accepted = 1", "a.event = 'reply_final'")
-
-_STATUS_OF = {
-    Event.REPLY_ACCEPTED: Status.NONE,
-    Event.REPLY_FINAL: Status.DELIVERED,
-    Event.REPLY_DEFERRED: Status.DEFERRED,
-    Event.REPLY_REFUSED: Status.FAILED,
-    Event.REPLY_REFUSED_MENDABLE: Status.EXPIRED,
-}
-
-_SKEW: Ms = 10 * MINUTE  # evidence may carry a stamp of a clock that runs ahead of ours
-
-_SCAN = 5000
-
-
-def faults(
-    connection: sqlite3.Connection, destination: str | None, route: str | None, since: Ms, limit: int
-) -> list[Fault]:
-    """What speaks for and against a destination or a route since then, newest first.
-
-    Owned evidence of scope destination or route, deliveries, and what our own attempts met: their refusals
-    of such a scope, and their 250s (status `none`, or `delivered` on a final route; scope None; of a
-    destination the latter only, since other 250s say nothing of it). An attempt's `evidence` is its offer's
-    id, negative. `limit` holds for each of these kinds: much mail that is taken hides no deferral.
-    """
-    queries = [_FAULTS_SEEN, _DELIVERIES, _FAULTS_MET, _FINAL]
-    if destination is None:
-        queries = [_FAULTS_MET, _TAKEN]
-    rows: list[tuple[object, ...]] = []
-    for query in queries:
-        kept = 0
-        from_ = since - _SKEW if query in (_FAULTS_SEEN, _DELIVERIES) else since
-        for row in connection.execute(query, (from_, _SCAN)):
-            if (destination is not None and row[10] != destination) or (
-                route is not None and row[11] != route
-            ):
-                continue
-            if row[1] < since:
-                continue
-            rows.append(row)
-            kept += 1
-            if kept >= limit:
-                break
-    deferred = {
-        str(row[9])
-        for row in rows
-        if row[5] == Scope.DESTINATION and row[3] not in (Status.DELIVERED, Event.REPLY_FINAL)
-    }
-    found = [_fault(row, str(row[9]) in deferred) for row in rows]
-    return sorted(found, key=lambda fault: (fault.at, fault.read_at), reverse=True)
-
-
-def _fault(row: tuple[object, ...], was_deferred: bool) -> Fault:
-    identity, at, read_at, status, cause, scope, text, accepted_at, remote, *_ = row
-    if isinstance(identity, int) and identity < 0:
-        status = _STATUS_OF.get(Event(str(status)), Status.NONE)
-    return Fault(
-        evidence=identity,  # type: ignore[arg-type]
-        at=at,  # type: ignore[arg-type]
-        read_at=read_at,  # type: ignore[arg-type]
-        status=str(status),
-        cause=maybe(Cause, cause),  # type: ignore[arg-type]
-        scope=maybe(Scope, scope),  # type: ignore[arg-type]
-        text=str(text),
-        attempt_accepted_at=accepted_at,  # type: ignore[arg-type]
-        remote=str(remote),
-        was_deferred=was_deferred,
     )

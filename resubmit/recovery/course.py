@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from resubmit.model.moment import Ms
 from resubmit.model.recipient import RecipientKey
+from resubmit.model.tls import Health
 from resubmit.recovery import eligible, route_gate
 from resubmit.recovery import gate as gate_rule
 from resubmit.recovery import incident as incident_rule
@@ -30,6 +31,9 @@ from resubmit.recovery.stage import Stage
 from resubmit.recovery.waits import Times, times_of
 
 AnIncident = TypeVar("AnIncident", bound=Incident)
+
+SIGNS = 500
+"""So many pieces of evidence of a kind are weighed, the newest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +213,15 @@ def route(
         join=join,
         wake_at=decision.wake_at,
     )
+
+
+def signs_for(gate: Gate, looks: Sequence[Look]) -> int:
+    """How many deliveries the rules can use as a sign for health: of a route the newest success; of a
+    destination none while its gate is not shut, nor while the newest look is faulty."""
+    if gate.name.startswith("route:"):
+        return 1
+    newest = max(looks, key=lambda look: look.at, default=None)
+    return 0 if gate.state != CLOSED or (newest and newest.health == Health.FAULTY) else SIGNS
 
 
 def place(gate: str) -> tuple[str, str]:

@@ -37,6 +37,8 @@ TICK = SECOND // 10
 
 REST = 3
 """Times what a pass took."""
+RESTLESS = 9
+"""Passes in a row that did not come to rest: from here on something is wrong, and the rest grows no more."""
 SPARE = 20
 """Times what it took, until everybody in trouble is looked at again where nothing asks for it."""
 IDLE = 60 * SECOND
@@ -217,12 +219,13 @@ def allowance(next_at: Ms, rate: float, most: int, now: Ms) -> tuple[int, Ms]:
     return count, start + math.ceil(count * SECOND / rate)
 
 
-def rest_until(wake_at: Ms, now: Ms, begun: Ms, ended: Ms) -> tuple[Ms, Ms]:
+def rest_until(wake_at: Ms, now: Ms, begun: Ms, ended: Ms, restless: int = 0) -> tuple[Ms, Ms]:
     """(rest, wait): how long the loop rests whatever happens, and how long it then waits to be woken.
 
     It rests a multiple of what its last pass took (`begun` to `ended`, monotonic), so that a large incident
-    leaves time for the mail."""
-    rest = max(TICK, REST * (ended - begun))
+    leaves time for the mail; and longer the more passes in a row ended with orders still coming (`restless`),
+    so that rules which never agree don't wear out the disk."""
+    rest = max(TICK * 2 ** min(restless, RESTLESS), REST * (ended - begun))
     return rest, max(0, wake_at - now - rest)
 
 

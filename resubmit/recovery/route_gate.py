@@ -70,6 +70,9 @@ def _while_open(
     after = max([memory.fixed_at or 0, *(f.at for f in good)])
     fresh = [f for f in against if f.at > after]
     if not fresh:
+        if against and against[-1].at > (memory.fixed_at or 0):
+            # What got through after it is remembered, so that a fault that is over is not weighed for ever.
+            memory = replace(memory, fixed_at=after)
         return Decision(OPEN, gate.reasons, memory)
     shut = Memory(fault_at=fresh[0].at, worst_at=fresh[-1].at)
     return Decision(CLOSED, (_text(fresh[-1]),), shut, fault_from=fresh[0].at, cause=_cause(fresh[-1]))

@@ -475,9 +475,10 @@ async def test_much_mail_hides_no_deferral(outage: Outage) -> None:
     outage.clock.pass_(SECOND)
     others = await outage.mail(30)
     await outage.delivered(*others)
-    found = await outage.journal.faults("hybrid", None, 0, 10)
+    found = await outage.journal.faults("hybrid", None, 0, 10, 10)
     assert [f.status for f in found if f.scope is Scope.DESTINATION] == ["deferred"]
     assert sum(f.status == "delivered" for f in found) == 10
+    assert [f.status for f in await outage.journal.faults("hybrid", None, 0, good=0)] == ["deferred"]
 
 
 async def test_a_job_goes_on_while_not_everybody_is_looked_at(

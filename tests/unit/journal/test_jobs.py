@@ -178,7 +178,10 @@ async def test_an_incident_counts_all_it_caught(journal: Journal) -> None:
     keys = [await deferred(journal) for _ in range(4)]
     incident = await journal.open_incident("hybrid", "eop", "tls", NOW, NOW - HOUR)
     assert await journal.join_incident(incident, keys, NOW) == 4
+    commits = journal.stats.commits
     assert await journal.join_incident(incident, keys[:2], NOW) == 0
+    assert journal.stats.commits == commits, "members that join again cost no write"
+    assert await journal.caught(incident) == 4
     await journal.observe(
         [
             seen(keys[0].message, Event.SEEN_DELIVERED, "b", network_message_id="one", status="delivered"),

@@ -272,7 +272,7 @@ async def test_faults_of_a_route_are_what_its_attempts_met(journal: Journal) -> 
     ]
     assert await journal.faults(None, "other", NOW) == []
     await attempt(journal, await journal.record(arrival()), at=NOW + 2 * MINUTE)
-    newest = await journal.faults(None, "eop", NOW, limit=1)
+    newest = await journal.faults(None, "eop", NOW, 1, 1)
     assert [fault.status for fault in newest] == ["none", "deferred"], "the newest of each kind"
 
 

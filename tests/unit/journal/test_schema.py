@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from resubmit.errors import JournalUnreadable
-from resubmit.journal import migrations
+from resubmit.journal import faults, migrations
 from resubmit.journal.connection import open_reader, open_writer, sqlite3
 from tests.helpers.factory import Shelf, recipient
 
@@ -164,3 +164,9 @@ def test_a_recipient_without_its_message_is_refused(shelf: Shelf) -> None:
 def test_open_work_is_found_by_its_partial_index(shelf: Shelf, query: str, index: str) -> None:
     plan = " ".join(str(row[3]) for row in shelf._conn.execute(f"explain query plan {query}"))
     assert index in plan
+
+
+@pytest.mark.parametrize("query", faults.QUERIES, ids=["seen", "delivered", "met", "taken", "final"])
+def test_what_a_gate_weighs_is_found_by_time_and_sorted_by_its_index(shelf: Shelf, query: str) -> None:
+    plan = [str(row[3]) for row in shelf._conn.execute(f"explain query plan {query}", (0, 1))]
+    assert not [step for step in plan if "SCAN" in step or "TEMP B-TREE" in step], plan

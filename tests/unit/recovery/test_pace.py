@@ -261,3 +261,4 @@ def test_the_loop_rests_longer_after_a_long_pass() -> None:
     assert rest_until(T + MINUTE, T, 0, 0) == (100, MINUTE - 100)
     assert rest_until(T + MINUTE, T, 0, 1000) == (3000, MINUTE - 3000)
     assert rest_until(T, T, 0, 0) == (100, 0)
+    assert [rest_until(T, T, 0, 0, passes)[0] for passes in (1, 2, 9, 99)] == [200, 400, 51_200, 51_200]

@@ -11,7 +11,7 @@ from resubmit.journal.verbs import TakenMail
 from resubmit.model.evidence import Cause, Scope
 from resubmit.model.moment import MINUTE, SECOND
 from resubmit.model.recipient import Event, State
-from resubmit.recovery import doubt, route_gate
+from resubmit.recovery import course, doubt, route_gate
 from resubmit.recovery.clockrule import AGREED_FOR, ClockRule, Clocks, compare
 from resubmit.recovery.memory import Memory
 from tests.helpers.journals import HandClock
@@ -181,3 +181,29 @@ def test_trials_that_fail_wait_longer_each_time() -> None:
         assert decision.wake_at is not None
         waits.append((decision.wake_at - at(30)) // SECOND)
     assert waits == [30, 60, 120, 240, 480, 960, 1800, 1800]
+
+
+def test_a_fault_that_something_got_through_after_is_remembered_as_over_once() -> None:
+    over = fault(10, scope=Scope.ROUTE)
+    first = route_gate.decide(gate(), [], [over, fault(20, "none", scope=None)], POLICY, at(21))
+    assert (first.state, first.memory.fixed_at) == ("open", at(20))
+    row = gate("open", first.memory)
+    later = route_gate.decide(row, [], [over, fault(30, "none", scope=None)], POLICY, at(31))
+    assert not later.differs(row), "not every success is written down"
+
+
+@pytest.mark.parametrize(
+    ("row", "looks", "wanted"),
+    [
+        pytest.param(gate(), [], 0, id="an open gate is shut by deferrals only"),
+        pytest.param(gate("testing"), [look(1)], 0, id="a testing one opens by its canary"),
+        pytest.param(gate("closed"), [], course.SIGNS, id="a shut one by a delivery too"),
+        pytest.param(
+            gate("closed"), [look(2), look(1, "faulty")], course.SIGNS, id="while the probe is well"
+        ),
+        pytest.param(gate("closed"), [look(1), look(2, "faulty")], 0, id="and not while it is faulty"),
+        pytest.param(gate("open", name="route:eop"), [], 1, id="of a route only the newest success matters"),
+    ],
+)
+def test_deliveries_are_read_only_where_they_are_weighed(row: Any, looks: Any, wanted: int) -> None:
+    assert course.signs_for(row, looks) == wanted
