@@ -74,7 +74,9 @@ class NotReachable(ResubmitError):
 
 
 class JournalError(ResubmitError):
-    """The journal could not do what was asked; nothing of that call was stored."""
+    """The journal could not do what was asked; nothing of that call was stored, unless `stored_perhaps`."""
+
+    stored_perhaps = False
 
 
 class JournalLocked(JournalError):

@@ -16,6 +16,7 @@ import structlog
 
 from resubmit import logbook
 from resubmit.clock import Clock
+from resubmit.errors import ResubmitError
 from resubmit.flow.accept import Accept
 from resubmit.flow.deliver import Deliver
 from resubmit.flow.obey import Obey
@@ -65,6 +66,13 @@ class Service:
         self.parts = parts
         self.ready = False
         self.stopping = asyncio.Event()
+        self._disk_failed = False
+        parts.journal.on_fatal = self._end_for_disk
+
+    def _end_for_disk(self, error: BaseException) -> None:
+        """What the disk holds is not known any more: whoever starts the service again finds out."""
+        self._disk_failed = True
+        self.stopping.set()
 
     async def run(self) -> bool:
         """Whether the service ended because it was asked to. Closes the journal in any case."""
@@ -88,13 +96,22 @@ class Service:
             stop.cancel()
             failed = [task for task in done if task is not stop and not task.cancelled()]
             for task in failed:
-                log.error(logbook.SERVICE_FAILED, loop=task.get_name(), exc_info=task.exception())
-            return not failed
+                self._tell(task)
+            return not failed and not self._disk_failed
         finally:
             self.ready = False
             log.info(logbook.SERVICE_STOPPING)
             await self._close(tasks, opened)
             log.info(logbook.SERVICE_STOPPED)
+
+    @staticmethod
+    def _tell(task: asyncio.Task[Any]) -> None:
+        """Why a loop ended: in a line where it is an error a person can act on, else with where it was."""
+        error = task.exception()
+        if isinstance(error, ResubmitError):
+            log.error(logbook.SERVICE_FAILED, loop=task.get_name(), reason=str(error))
+        else:
+            log.error(logbook.SERVICE_FAILED, loop=task.get_name(), exc_info=error)
 
     async def run_for(self, work: Callable[[], Awaitable[Any]]) -> Any:
         """Run the loops without any way in until `work` is done: its result. For a command that finds no

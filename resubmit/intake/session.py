@@ -302,8 +302,9 @@ class Session(asyncio.Protocol):
         self._accepting = True
         try:
             id_text = await self._desk.accept(received)
-        except (Refused, JournalError) as error:  # surely not journaled
-            self._spool = spool
+        except (Refused, JournalError) as error:
+            if isinstance(error, Refused) or not error.stored_perhaps:
+                self._spool = spool  # surely not journaled; else its file stays, and a start looks at it
             await self._refuse(error)
         except Exception as error:  # the client sends again: a duplicate perhaps, never a loss
             self._dialogue.refuse(self._failed(error))
@@ -339,7 +340,10 @@ class Session(asyncio.Protocol):
         if isinstance(error, JournalFull) or (isinstance(error, OSError) and error.errno == errno.ENOSPC):
             log.warning(logbook.INTAKE_REFUSED, peer=self._peer, code=452, enhanced="4.3.1")
             return Refused(452, "4.3.1", "insufficient disk space, try again later")
-        log.error(logbook.INTAKE_FAILED, peer=self._peer, exc_info=error)
+        if isinstance(error, JournalError):  # what it says is enough; where it was raised adds nothing
+            log.error(logbook.INTAKE_FAILED, peer=self._peer, reason=str(error))
+        else:
+            log.error(logbook.INTAKE_FAILED, peer=self._peer, exc_info=error)
         return Refused(451, "4.3.0", "the message could not be journaled, try again later")
 
     async def _discard(self) -> None:
@@ -349,7 +353,7 @@ class Session(asyncio.Protocol):
             try:
                 await spool.discard()
             except (OSError, JournalError) as error:  # the journal sweeps what is left at its next start
-                log.error(logbook.INTAKE_FAILED, peer=self._peer, exc_info=error)
+                log.error(logbook.INTAKE_FAILED, peer=self._peer, reason=str(error))
 
     # ── TLS ───────────────────────────────────────────────────────────────────────────────────────
 

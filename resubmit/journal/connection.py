@@ -49,6 +49,8 @@ _WRITER_PRAGMAS = (
 class DiskFailed(JournalError):
     """A write or sync failed below SQLite: what is on the disk is not known, so the process must end."""
 
+    stored_perhaps = True
+
 
 def sqlite_version() -> str:
     """The version of the SQLite library in use."""

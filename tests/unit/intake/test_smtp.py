@@ -19,6 +19,7 @@ from resubmit.errors import JournalError, JournalFull, NotReachable, Refused, Us
 from resubmit.intake.base import NewSpool, Spool
 from resubmit.intake.kinds.smtp import SmtpListener
 from resubmit.intake.settings import SmtpIntake
+from resubmit.journal.connection import DiskFailed
 from resubmit.model.message import Body
 from tests.unit.intake.listening import House, client, listening
 from tests.unit.intake.talk import stuffed
@@ -100,6 +101,7 @@ async def test_missing_fields_are_added_before_journaling(tmp_path: Path) -> Non
         (Refused(554, "5.4.6", "mail loop"), "554 5.4.6 mail loop", logbook.INTAKE_REFUSED),
         (JournalFull("full"), "452 4.3.1 ", logbook.INTAKE_REFUSED),
         (JournalError("broken"), "451 4.3.0 ", logbook.INTAKE_FAILED),
+        (DiskFailed("a sync failed"), "451 4.3.0 ", logbook.INTAKE_FAILED),
         (OSError(errno.ENOSPC, "No space"), "452 4.3.1 ", logbook.INTAKE_REFUSED),
         (KeyError("a bug"), "451 4.3.0 ", logbook.INTAKE_FAILED),
     ],
@@ -114,7 +116,8 @@ async def test_what_accept_raises_is_what_the_client_hears(
             sender.send(stuffed(LARGE))
             assert (await sender.reply()).startswith(reply)
         assert [line["event"] for line in logs] == [event]
-        if isinstance(error, Refused | JournalError):
+        assert ("exc_info" in logs[0]) is isinstance(error, KeyError), "a stack is for what nobody expected"
+        if isinstance(error, Refused | JournalError) and not isinstance(error, DiskFailed):
             assert house.files == []
         else:
             assert len(house.files) == 1  # perhaps it is journaled: only the journal may remove it
