@@ -153,10 +153,10 @@ class Recover:
             log.warning(
                 logbook.GATE_TURNED, gate=gate.name, before=gate.state, now=to.state, reasons=to.reasons
             )
-            if to.tell:
-                log.error(logbook.GATE_DOUBTED, gate=gate.name, reasons=to.reasons)
             for tell in self._turned:
                 tell()
+        if to.tell:
+            log.error(logbook.GATE_DOUBTED, gate=gate.name, reasons=to.reasons)
         return True
 
     async def _open(self, destination: str, route: str, cause: str, fault_from: Ms, now: Ms) -> int:

@@ -30,7 +30,9 @@ class Memory:
     unknown_since: since when looks have told nothing. fixed_at: the first healthy look of the row that was
     believed; it stays after opening, because only attempts taken later than it speak against the gate.
     healthy_at: when the row was complete; settle counts from it. basis: why it was believed (see gate.py).
-    tries: canaries that failed since the gate was open last. failed_at: when the last did.
+    tries: canaries that failed since the gate was open last. failed_at: when the last did. flapping_at: since
+    when the looks come and go. told: what a person was last told of, so that it is said once. shut_why: why
+    it closed last, for the incident's report.
     """
 
     fault_at: Ms | None = None
@@ -42,6 +44,9 @@ class Memory:
     basis: str = ""
     tries: int = 0
     failed_at: Ms | None = None
+    flapping_at: Ms | None = None
+    told: str = ""
+    shut_why: str = ""
 
     def to_text(self) -> str:
         """As the gate's `data`."""

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -12,6 +12,7 @@ from resubmit.journal.verbs import Fault, GateRow, LookRow
 from resubmit.model.evidence import Cause, Scope
 from resubmit.model.moment import HOUR, MINUTE, SECOND
 from resubmit.recovery.gate import Decision, Trial, cause_of_codes, decide, settle_ends
+from resubmit.recovery.judgement import TABLE
 from resubmit.recovery.memory import Memory, Reference, memory_of
 from resubmit.recovery.policy import Policy
 from tests.unit.recovery.facts import POLICY, at, delivery, fault, gate, look
@@ -23,6 +24,24 @@ TRIED = Memory(
     fault_at=at(0), worst_at=at(0), reference=BAD, fixed_at=at(20), healthy_at=at(60), basis="changed"
 )
 FIXED = Memory(fault_at=at(0), fixed_at=at(20), healthy_at=at(60))
+
+
+FLAPPING = [look(10 * n, "healthy" if n % 2 else "faulty", f"{n % 2}") for n in range(1, 9)]
+"""Seven changes, the last look faulty."""
+
+
+def node(seconds: float, health: str, leaf: str, address: str = "192.0.2.1") -> LookRow:
+    """A look that met one server, as the probe's fingerprint tells."""
+    stops = "-" if health == "healthy" else "handshake"
+    text = f"{address} leaf={leaf} until=2027-01-01T00:00:00.000Z starttls=yes ehlo=EX01 stops={stops}"
+    return look(seconds, health, text)
+
+
+def nodes(first: float, count: int) -> list[LookRow]:
+    return [node(first + 10 * n, "healthy", "new") for n in range(count)]
+
+
+BY_TURNS = [node(5, "faulty", "old"), node(15, "healthy", "new"), node(25, "faulty", "old")]
 
 
 @dataclass
@@ -77,6 +96,13 @@ OPEN = [
     Case("two faulty from before the fix", gate("open", FIXED), "open", looks=[look(10, "faulty"), look(5, "faulty")]),
     Case("only unknown", gate(), "open", looks=[look(s, "unknown") for s in range(0, 7200, 300)], now=7201),
     Case("faulty looks too old at start", gate(), "open", looks=[look(10, "faulty"), look(0, "faulty")], now=3600, started=3600),
+    Case("one time-out", gate(), "open", looks=[*ROW, look(61, "faulty", "new", "connect_timeout")]),
+    Case("two time-outs", gate(), "closed", "connect_timeout", looks=[*ROW, look(61, "faulty", "x", "connect_timeout"), look(62, "faulty", "x", "connect_timeout")], now=63),
+    Case("healthy looks while a deferral comes", gate(), "closed", "evidence beats the probe", looks=ROW, faults=[fault(50, taken=40)]),
+    Case("two faulty looks while mail is delivered", gate(), "closed", "by another way", looks=[look(50, "faulty"), look(60, "faulty")], faults=[delivery(55, was_deferred=True)]),
+    Case("it flaps", gate(), "closed", "flapping: 7 of the last 20 looks changed", looks=FLAPPING, now=121, tell=True),
+    Case("it has flapped before the fix", gate("open", replace(FIXED, fixed_at=at(101))), "open", looks=FLAPPING, now=121),
+    Case("six changes are no flapping", gate(), "open", looks=FLAPPING[1:], now=121),
     Case("a step failed", gate("open", FIXED), "closed", "a step failed", trial=Trial(failed="deferred again")),
 ]
 
@@ -102,7 +128,24 @@ CLOSED = [
     Case("a delivery that names the endpoint", gate("closed", SHUT), "testing", "names the endpoint", faults=[delivery(30, remote="mail.contoso.com [192.0.2.1]")], basis="delivery"),
     Case("a delivery to a cloud mailbox", gate("closed", SHUT), "closed", faults=[delivery(30, remote="AM0P.prod.outlook.com")]),
     Case("a delivery from before the fault", gate("closed", SHUT), "closed", faults=[delivery(-30, was_deferred=True)]),
-    Case("a delivery while the probe is faulty", gate("closed", SHUT), "closed", "is faulty", looks=[look(20, "faulty")], faults=[delivery(30, was_deferred=True)]),
+    Case("a delivery while the probe is faulty", gate("closed", SHUT), "closed", "is faulty", looks=[look(20, "faulty")], faults=[delivery(30, was_deferred=True)], tell=True),
+    Case("delivered while the probe fails, and said so before", gate("closed", replace(SHUT, told="delivered_despite_the_probe")), "closed", "by another way", looks=[look(20, "faulty")], faults=[delivery(30, was_deferred=True)]),
+    Case("a delivery from before the probe failed says nothing", gate("closed", SHUT), "closed", "is faulty", looks=[look(40, "faulty")], faults=[delivery(30, was_deferred=True)]),
+    Case("healthy, and deferred all the same", gate("closed", SHUT), "closed", "healthy, and yet: 1 deferral", looks=ROW, faults=[fault(50, taken=30)]),
+    Case("it flaps", gate("closed", SHUT), "closed", "flapping: 8 of the last 20", looks=FLAPPING + [look(s) for s in (110, 120, 130)], now=131, tell=True),
+    Case("it flaps, and mail is delivered", gate("closed", SHUT), "closed", "flapping", looks=[*FLAPPING, look(110)], faults=[delivery(120, was_deferred=True)], now=131, tell=True),
+    Case("it flaps, and then nothing is told", gate("closed", replace(SHUT, unknown_since=at(20), told="flapping")), "closed", "flapping", looks=[*FLAPPING, look(1900, "unknown")], now=1901),
+    Case("it flapped, and is not calm enough yet", gate("closed", replace(SHUT, flapping_at=at(90), told="flapping")), "closed", "flapping: 4 of", looks=FLAPPING[4:] + [look(s) for s in (110, 120, 130)], now=131),
+    Case("it flapped, and is calm", gate("closed", replace(SHUT, flapping_at=at(90))), "testing", looks=FLAPPING[5:] + [look(s) for s in (110, 120, 130)], now=131, basis="changed"),
+    Case("six changes are not flapping yet", gate("closed", SHUT), "testing", looks=FLAPPING[2:] + [look(s) for s in (110, 120, 130)], now=131, basis="changed"),
+    Case("two nodes by turns, the faulty one not met six times", gate("closed", SHUT), "closed", "absent from 6 connections of the 7", looks=[*BY_TURNS, *nodes(40, 6)], now=101),
+    Case("two nodes by turns, the faulty one not met seven times", gate("closed", SHUT), "testing", looks=[*BY_TURNS, *nodes(40, 7)], now=111, basis="changed"),
+    Case("two nodes by turns, and a delivery", gate("closed", SHUT), "closed", "absent from 3 connections", looks=[*BY_TURNS, *nodes(40, 3)], faults=[delivery(65, was_deferred=True)], now=71),
+    Case("one node was renewed", gate("closed", SHUT), "testing", looks=[node(5, "faulty", "old"), node(15, "faulty", "old"), *nodes(40, 3)], now=71, basis="changed"),
+    Case("one node lost STARTTLS and has it again", gate("closed", SHUT), "testing", looks=[*nodes(-90, 3), node(5, "faulty", "-"), node(15, "faulty", "-"), *nodes(40, 3)], now=71, basis="changed"),
+    Case("a faulty node met once among good ones", gate("closed", SHUT), "closed", "EX01", looks=[*nodes(-90, 3), node(5, "faulty", "old"), *nodes(40, 3)], now=71),
+    Case("the name gives a faulty address now and then", gate("closed", SHUT), "closed", "gives 192.0.2.2 now and then", looks=[*nodes(-90, 3), node(5, "faulty", "old", "192.0.2.2"), *nodes(40, 3)], now=71),
+    Case("a faulty address was taken out of the name", gate("closed", SHUT), "testing", looks=[node(5, "faulty", "old", "192.0.2.2"), node(15, "faulty", "old", "192.0.2.2"), *nodes(40, 3)], now=71, basis="changed"),
     Case("a delivery while the probe is unknown", gate("closed", SHUT), "testing", looks=[look(20, "unknown")], faults=[delivery(30, was_deferred=True)], basis="delivery"),
     Case("unknown for 29 minutes", gate("closed", SHUT), "closed", looks=[look(s, "unknown") for s in range(20, 1760, 60)], now=1755),
     Case("unknown for 30 minutes", gate("closed", SHUT), "testing", "told nothing", looks=[look(s, "unknown") for s in range(20, 1880, 60)], now=1821, tell=True, basis="unknown"),
@@ -180,10 +223,25 @@ def test_a_decision_that_was_written_is_not_made_again(case: Case) -> None:
     assert not decision.differs(row)
 
 
+def test_every_row_of_the_table_has_a_case_and_says_what_it_is_about() -> None:
+    met = {(case.gate.state, judge(case).row) for _, case in CASES}
+    assert met == {(row.state, row.name) for row in TABLE}
+    assert len({row.name for row in TABLE}) == len(TABLE)
+    assert all(row.case for row in TABLE)
+
+
+def test_a_row_leads_where_it_says() -> None:
+    ways = {row.name: row.to for row in TABLE}
+    for _, case in CASES:
+        decision = judge(case)
+        assert ways[decision.row] == decision.state
+
+
 def test_closing_says_since_when_and_why() -> None:
     decision = judge(Case("", gate(), "", faults=[fault(50, taken=40), fault(45, taken=30)]))
     assert (decision.fault_from, decision.cause) == (at(30), "tls")
-    assert decision.memory == Memory(fault_at=at(45), worst_at=at(50))
+    assert replace(decision.memory, shut_why="") == Memory(fault_at=at(45), worst_at=at(50))
+    assert decision.memory.shut_why == decision.reasons[0]
 
 
 @pytest.mark.parametrize(
@@ -209,7 +267,7 @@ def test_the_fix_is_the_first_healthy_look_and_settle_counts_from_the_last_of_th
 
 
 def test_a_memory_goes_through_the_journal_unchanged() -> None:
-    whole = Memory(1, 2, Reference(3, "healthy", "f"), 4, 5, 6, "changed", 7, 8)
+    whole = Memory(1, 2, Reference(3, "healthy", "f"), 4, 5, 6, "changed", 7, 8, 9, "flapping", "why")
     assert memory_of(whole.to_text()) == whole
     assert memory_of("{}") == memory_of("") == Memory()
     assert memory_of('{"from_a_newer_version": 1}') == Memory()
