@@ -186,6 +186,10 @@ class Form:
                     return
                 yield _no_recipient(base)
                 return
+        group = address(self._cell(fields, "related")) if kind == "expanded" else ""
+        if group and group.lower() not in [recipient.lower() for recipient in recipients]:
+            # A tracking log's EXPAND names the members; that the group was expanded is said nowhere else.
+            yield _made(base, recipient=group, status=Status.EXPANDED)
         for recipient, reason in zip(recipients, reasons, strict=True):
             yield self._of_recipient(fields, base, kind, recipient, reason)
 
@@ -211,7 +215,7 @@ class Form:
             status = Status.FILTERED if "quarantine" in told.lower() else Status.NONE
             said["text"] = reason.text
         elif kind == "expanded" and related and related.lower() != recipient.lower():
-            # A tracking log's EXPAND names the members, and the group as the related one.
+            # A member: what became of it stands in rows of its own.
             status = Status.NONE
             said["group"] = related
         elif kind == "redirected" and related:
