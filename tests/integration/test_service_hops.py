@@ -1,0 +1,77 @@
+"""Next hops that hang or break off, before the whole service."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from resubmit.lab.client import Client
+from resubmit.lab.smtpd import Script, ScriptedServer
+from tests.helpers.service import QUICK, Service, lines_of, mail, route, source, until
+
+pytestmark = pytest.mark.timeout(110)
+
+
+async def sent(service: Service, message_id: str, to: str, body: bytes = b"Good day.\r\n") -> None:
+    client = await Client.connect("127.0.0.1", service.port, name="app.invalid")
+    _, said = await client.send("app@app.invalid", [to], mail(message_id, body))
+    assert said is not None and said.good, said
+    await client.quit()
+
+
+async def test_mail_of_another_route_leaves_while_five_thousand_wait_for_a_banner(tmp_path: Path) -> None:
+    async with ScriptedServer(Script(hang="greeting")) as silent, ScriptedServer(Script()) as good:
+        tables = route("silent", silent.port, "silent.invalid") + route("good", good.port) + QUICK
+        async with Service(tmp_path, tables).running() as service:
+            done = await source(service.port, "-s", "20", "-m", "5000", to="otto@silent.invalid")
+            assert done.code == 0, done.err
+            await silent.until(lambda: silent.open_connections >= 10)
+            await sent(service, "goes@app.invalid", "anna@good.invalid")
+            await good.arrived(1)
+            # It still hangs: those who wait for it are connected, and none has gone or been given back.
+            assert silent.open_connections >= 10
+            held = "select state, count(*) from recipient where destination = 'silent' group by state"
+            assert dict(service.rows(held)) == {"journaled": 4990, "sending": 10}
+
+
+async def test_a_loss_before_the_dot_is_tried_again_and_one_after_it_is_in_doubt(tmp_path: Path) -> None:
+    cuts = {"before_354": "retrying", "in_body": "retrying", "after_dot": "in_doubt"}
+    servers = {cut: ScriptedServer(Script(cut=cut, after=50_000)) for cut in cuts}
+    for server in servers.values():
+        await server.start()
+    try:
+        tables = "".join(
+            route(cut, server.port, f"{cut.replace('_', '-')}.invalid") for cut, server in servers.items()
+        )
+        # Nothing is looked at or sent again by itself while this is looked at.
+        calm = QUICK.replace('watch_interval = "500ms"', 'watch_interval = "1h"').replace(
+            'in_doubt_wait = "1s"', 'in_doubt_wait = "1h"'
+        )
+        async with Service(tmp_path, tables + calm).running() as service:
+            for cut in cuts:
+                await sent(
+                    service,
+                    f"{cut}@app.invalid",
+                    f"anna@{cut.replace('_', '-')}.invalid",
+                    lines_of(20_000_000),
+                )
+
+            async def tried() -> bool:
+                return service.rows("select count(*) from attempt where ended_at is not null") == [(3,)]
+
+            await until(tried, service.end_of_log)
+            states = dict(service.rows("select destination, state from recipient"))
+            assert states == cuts
+            stages = dict(
+                service.rows(
+                    "select r.destination, a.stage from attempt a join recipient r using (message, n)"
+                )
+            )
+            assert stages == {"before_354": "data", "in_body": "body", "after_dot": "dot"}
+            assert [len(server.offered) for server in servers.values()] == [0, 0, 1]
+            dots = dict(service.rows("select o.route, o.dot_at is not null from offer o"))
+            assert dots == {"before_354": 0, "in_body": 0, "after_dot": 1}
+    finally:
+        await asyncio.gather(*(server.stop() for server in servers.values()))
