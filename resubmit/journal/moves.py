@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import structlog
 
 from resubmit import logbook
+from resubmit.journal import verdict
 from resubmit.journal.codec import clean
 from resubmit.journal.connection import sqlite3
 from resubmit.journal.verbs import Move, Moved, Stale
@@ -94,6 +95,21 @@ join offer o on o.id = a.offer
 join destination d on d.name = r.destination
 where r.message = ? and r.n = ?
 """
+
+_AGREE = """
+update recipient
+set since = ?, cause = ?, scope = ?, mend = ?
+where message = ? and n = ?
+"""
+
+_SENDING_AGAIN = """
+update recipient
+set state = 'sending', cause = null, scope = null, mend = null, holder = 'us', due_at = null
+where message = ? and n = ?
+"""
+
+_SAYS = ("seen_", "late_", "reply_", "attempt_orphaned")
+"""Events that are words about the mail, not a person's or a timer's."""
 
 _WITH_FAR = frozenset({State.ACCEPTED, State.PENDING, State.DEFERRED})
 """States in which somebody else has the mail, and its clock runs."""
@@ -219,7 +235,42 @@ def apply(connection: sqlite3.Connection, move: Move, *, evidence: int | None = 
             evidence=evidence,
         )
     _follow(connection, move, row, to)
+    if move.event.startswith(_SAYS):
+        agree(connection, move.message, move.n)
     return Moved(move.message, move.n, row.state, to, done.conflict)
+
+
+def agree(connection: sqlite3.Connection, message: int, n: int) -> None:
+    """Let a recipient's cause and `since` be what all that is known of its attempt comes to (verdict.py)."""
+    row = find(connection, message, n)
+    if row is None:
+        return
+    told = row.below or row.state
+    found = verdict.shown(verdict.words(connection, message, n, row.attempt), told)
+    since = row.since if found.since is None or row.below is not None else found.since
+    was = (row.cause, row.scope, row.mend)
+    cause = was if found.cause is None else found.cause
+    if (since, cause) != (row.since, was):
+        connection.execute(_AGREE, (since, *cause, message, n))
+
+
+def take_back(connection: sqlite3.Connection, message: int, n: int, at: Ms, why: str) -> None:
+    """Evidence that had moved a recipient is another's: it stands again as it does without it."""
+    row = find(connection, message, n)
+    if row is None:
+        return
+    to = None
+    if row.below is None and not verdict.stays(row.state):
+        to = verdict.without_withdrawn(connection, message, n, row.attempt)
+    if to is not None and to is not row.state and to is not State.SENDING:
+        move = Move(message, n, Event.LATE_OTHER, at, why, attempt=row.attempt)
+        _write(connection, move, row, Stand(to))
+        tell(connection, message, n, at, "withdrawn", row, to, why)
+        _follow(connection, move, row, to)
+    elif to is State.SENDING and row.state is not State.SENDING:
+        connection.execute(_SENDING_AGAIN, (message, n))
+        tell(connection, message, n, at, "withdrawn", row, to, why)
+    agree(connection, message, n)
 
 
 def _write(connection: sqlite3.Connection, move: Move, row: Row, stand: Stand) -> None:

@@ -208,6 +208,7 @@ create table evidence_link (
     message integer not null,
     n integer not null,
     evidence integer not null references evidence (id),
+    no integer,                       -- the attempt it would belong to; null: to none
     primary key (message, n, evidence),
     foreign key (message, n) references recipient (message, n)
 ) strict, without rowid;
