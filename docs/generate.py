@@ -132,7 +132,12 @@ def takes(field: FieldInfo) -> str:
     }
     if choices:
         return " ".join(f"`{choice}`" for choice in choices)
-    for name, word in (("_span", "duration"), ("_size", "size"), ("_rate", "rate")):
+    for name, word in (
+        ("_span", "duration"),
+        ("_wait", "duration, above zero"),
+        ("_size", "size"),
+        ("_rate", "rate"),
+    ):
         if name in functions:
             return word
     if "Network" in text:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import socket
 import sys
@@ -235,23 +236,44 @@ def _destined(config: Config, destination: Destination) -> Destined:
 
 
 def set_up_log(config: Config, *, quiet: bool = False) -> None:
-    """structlog on stderr: a console for people on a terminal, else JSON, one object a line."""
-    level = logging.WARNING if quiet else logging.getLevelName(config.log.level.upper())
+    """structlog on stderr: a console for people on a terminal, else JSON, one object a line.
+
+    quiet: a command in the foreground has its own words for what it did; only what a person must see is said,
+    as its other errors are.
+    """
+    level = logging.ERROR if quiet else logging.getLevelName(config.log.level.upper())
     as_json = config.log.format == "json" or (config.log.format == "auto" and not sys.stderr.isatty())
+    renderer: structlog.typing.Processor = structlog.dev.ConsoleRenderer(colors=_coloured())
+    if quiet:
+        renderer = _in_a_line
+    elif as_json:
+        renderer = structlog.processors.JSONRenderer(default=str)
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info if as_json else structlog.stdlib.ExtraAdder(),
-            structlog.processors.JSONRenderer(default=str)
-            if as_json
-            else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),
+            renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=True,
     )
+
+
+def _coloured() -> bool:
+    """On a terminal, unless whoever sits there wants none (no-color.org)."""
+    return sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+
+
+def _in_a_line(logger: object, name: str, event: structlog.typing.EventDict) -> str:
+    """`resubmit: mail.refused: route=eop`: no traceback, no object, for who typed a command."""
+    told = {
+        k: v for k, v in event.items() if k not in ("event", "level", "timestamp", "exc_info", "exception")
+    }
+    words = " ".join(f"{key}={value}" for key, value in told.items())
+    return f"resubmit: {event['event']}" + (f": {words}" if words else "")
 
 
 __all__ = ["ResubmitError", "build", "foreground", "open_web", "serve", "set_up_log"]

@@ -70,6 +70,20 @@ def user() -> str:
         return str(os.geteuid())
 
 
+def is_running(folder: Path) -> bool | None:
+    """Whether a service answers at this journal; None when this user may not ask."""
+    try:
+        service = _connect(folder)
+    except NotPermitted:
+        return None
+    except NotReachable:
+        return False
+    if service is None:
+        return False
+    service.close()
+    return True
+
+
 def _connect(folder: Path) -> socket.socket | None:
     """A connection to the service, None when none runs."""
     client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

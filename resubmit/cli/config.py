@@ -13,7 +13,7 @@ from resubmit.errors import ConfigError
 
 
 def _add(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("do", choices=("check", "show"))
+    parser.add_argument("do", metavar="check|show", choices=("check", "show"), help="which of the two")
     add_output(parser)
 
 

@@ -29,13 +29,16 @@ def _add(parser: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace) -> int:
     out = output_of(args)
     now = now_ms()
-    flt = filter_of(args, now, out, ids_of(args.ids))
-    if flt.is_empty():
+    named = ids_of(args.ids)
+    flt = filter_of(args, now, out, named)
+    # `-` with nothing on stdin names no message: without this the other filters alone would choose.
+    nobody = bool(args.ids) and not named
+    if flt.is_empty() and not nobody:
         raise UsageError("export needs message ids or a filter", hint="see `resubmit export --help`")
     folder = Path(args.out)
     written = failed = 0
     with journal_of(args) as (conn, journal):
-        ids, total = read.message_ids(conn, flt, now, limit=0)
+        ids, total = ([], 0) if nobody else read.message_ids(conn, flt, now, limit=0)
         if ids:
             folder.mkdir(parents=True, exist_ok=True)
         for number in ids:

@@ -117,8 +117,11 @@ def when_of(text: str | None, flag: str, now: Ms) -> Ms | None:
 
 
 def _span(text: str | None, flag: str) -> Ms | None:
-    if text is None:
-        return None
+    return None if text is None else span_of(text, flag)
+
+
+def span_of(text: str, flag: str) -> Ms:
+    """A span as a person typed it. UsageError names the flag."""
     try:
         span = parse_span(text)
     except (ValueError, OverflowError) as error:

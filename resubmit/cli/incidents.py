@@ -11,21 +11,24 @@ from resubmit.cli.filters import whole
 from resubmit.cli.output import Output, json_text, when
 from resubmit.cli.reading import add_output, journal_of, now_ms, output_of
 from resubmit.cli.table import Column, clean
-from resubmit.errors import NothingMatched, ResubmitError
+from resubmit.errors import NothingMatched, ResubmitError, UsageError
 from resubmit.journal import read
 from resubmit.journal.read import FalseNdr, IncidentView
 from resubmit.model.filter import Filter
 from resubmit.model.ids import id_text
 from resubmit.model.moment import rfc3339, span_text
+from resubmit.view.mail import replay_sample
 from resubmit.view.overview import incident_object, report_object
+from resubmit.view.page import incident_page
 
 
 def _add(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("do", nargs="?", choices=("list", "show", "report"), default="list")
+    parser.add_argument("do", metavar="WHAT", nargs="?", choices=("list", "show", "report"), default="list",
+                        help="list, show or report (list)")  # fmt: skip
     parser.add_argument(
         "id", metavar="ID", nargs="?", type=whole, help="its number; the newest when left out"
     )
-    parser.add_argument("--format", choices=("text", "csv"), default="text", help="of the report")
+    parser.add_argument("--format", choices=("text", "csv", "html"), help="of the report (text)")
     parser.add_argument("--open", action="store_true", help="only those not closed")
     parser.add_argument("--limit", metavar="N", type=whole, default=50, help="at most so many; 0 is all (50)")
     parser.add_argument("--fail-empty", action="store_true", help="exit 3 when there is none")
@@ -34,6 +37,9 @@ def _add(parser: argparse.ArgumentParser) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     out = output_of(args)
+    if args.format is not None and (args.do != "report" or args.json):
+        why = "--json is a format of its own" if args.json else "write `incidents report`"
+        raise UsageError("--format is for the report", hint=why)
     if args.do != "list" or args.id is not None:
         return _one(args, out)
     with journal_of(args) as (conn, _):
@@ -94,6 +100,11 @@ def _one(args: argparse.Namespace, out: Output) -> int:
                 row = (id_text(r.message), r.address, r.state, r.cause or "", rfc3339(r.since), r.attempts)
                 writer.writerow([_cell(value) for value in (*row, r.last_reply)])
             return 0
+        if args.format == "html":
+            found = read.recipients(conn, Filter(incident=(incident.id,)), now_ms())
+            rows = (replay_sample(r) for r in found)
+            out.lines(incident_page(report_object(incident, false_ndrs), rows, rfc3339(now_ms())))
+            return 0
     if out.as_json:
         out.one(report_object(incident, false_ndrs) if args.do == "report" else incident_object(incident))
     elif out.quiet:
@@ -114,7 +125,8 @@ def _show(incident: IncidentView, false_ndrs: list[FalseNdr], out: Output) -> No
     at = [f"destination {clean(incident.destination)}"] if incident.destination else []
     at += [f"route {clean(incident.route)}"] if incident.route else []
     out.line(f"  {incident.cause} at {', '.join(at)}")
-    out.line(f"  fault seen   {when(incident.fault_from)} to {when(incident.fault_to)}")
+    until = when(incident.fault_to) if incident.fault_to is not None else "now"
+    out.line(f"  fault seen   {when(incident.fault_from)} to {until}")
     out.line(f"  opened       {when(incident.opened_at)}")
     if incident.fixed_at is not None:
         out.line(f"  mended       {when(incident.fixed_at)}")
@@ -133,6 +145,23 @@ def _show(incident: IncidentView, false_ndrs: list[FalseNdr], out: Output) -> No
             (Column("SENDER", 12, cut="middle"), Column("RECIPIENTS", 10, right=True), Column("UNTIL", 16)),
             [[f.sender, f.recipients, when(f.at)] for f in false_ndrs],
         )
+    out.steps(_next(incident))
+
+
+def _next(incident: IncidentView) -> list[tuple[str, str]]:
+    """What a person can do now, as commands to type."""
+    steps: list[tuple[str, str]] = []
+    if incident.state != "closed" and incident.fixed_at is None and incident.destination:
+        steps.append((f"resubmit probe {incident.destination}", "what is wrong, and how it is mended"))
+    if incident.unknown:
+        steps.append((f"resubmit list --incident {incident.id}", "whom it holds"))
+    if incident.unproven:
+        steps.append(
+            (f"resubmit list --incident {incident.id} --state accepted", "of whom nothing was heard")
+        )
+    if incident.failed:
+        steps.append((f"resubmit list --incident {incident.id} --state failed", "who was given up"))
+    return steps
 
 
 _MEANING = {
@@ -154,6 +183,7 @@ COMMANDS = {
             "resubmit incidents report": "the newest one's",
             "resubmit incidents report 3 --json": "",
             "resubmit incidents report 3 --format csv": "a line a recipient",
+            "resubmit incidents report 3 --format html > report.html": "a page to pass on",
         },
     ),
 }

@@ -1,4 +1,4 @@
-"""`jobs`: replay jobs, and how to stop one."""
+"""`jobs`: replay jobs, and how to stop one for a while or for good."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import argparse
 from resubmit.cli.ask import ask
 from resubmit.cli.commands import Command
 from resubmit.cli.filters import whole
-from resubmit.cli.output import age, json_text, when
+from resubmit.cli.output import Output, age, json_text, when
 from resubmit.cli.reading import add_output, journal_of, now_ms, output_of
 from resubmit.cli.replay import job_lines
 from resubmit.cli.table import Column
@@ -17,7 +17,8 @@ from resubmit.view.overview import job_object
 
 
 def _add(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("do", nargs="?", choices=("list", "show", "cancel"), default="list")
+    parser.add_argument("do", metavar="WHAT", nargs="?", choices=("list", "show", *_CHANGES), default="list",
+                        help="list, show, pause, resume or cancel (list)")  # fmt: skip
     parser.add_argument("id", metavar="ID", nargs="?", type=whole, help="a job's number")
     parser.add_argument("--limit", metavar="N", type=whole, default=50, help="at most so many; 0 is all (50)")
     parser.add_argument("--reason", metavar="TEXT", default="", help="why, for the audit")
@@ -29,13 +30,8 @@ def _run(args: argparse.Namespace) -> int:
     out = output_of(args)
     if args.do != "list" and args.id is None:
         raise UsageError(f"jobs {args.do} needs a job's number", hint="`resubmit jobs` lists them")
-    if args.do == "cancel":
-        job = ask(args, "jobs_cancel", options={"job": args.id})
-        if out.as_json:
-            out.one(job)
-        else:
-            out.lines(job_lines(job))
-        return 0
+    if args.do in _CHANGES:
+        return _change(args, out)
     with journal_of(args) as (conn, _):
         if args.do == "show" or args.id is not None:
             view = read.job(conn, args.id)
@@ -74,7 +70,7 @@ def _run(args: argparse.Namespace) -> int:
             [
                 [
                     v.id,
-                    v.state,
+                    "paused" if v.paused and v.ended_at is None else v.state,
                     age(v.asked_at, now),
                     v.asked_by,
                     v.destination,
@@ -92,14 +88,36 @@ def _run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _change(args: argparse.Namespace, out: Output) -> int:
+    """Pause, resume or cancel one. One that stands so already is no failure."""
+    with journal_of(args) as (conn, _):
+        view = read.job(conn, args.id)
+    if view is None:
+        raise ResubmitError(f"there is no job {args.id}", hint="`resubmit jobs` lists them")
+    job = ask(args, f"jobs_{args.do}", options={"job": args.id})
+    if out.as_json:
+        out.one(job)
+    elif out.quiet:
+        out.line(str(args.id))
+    else:
+        out.lines(job_lines(job))
+        if args.do == "cancel" and view.state != "cancelled" and view.accepted:
+            out.line(f"  what had gone has gone: {view.accepted} were accepted")
+    return 0
+
+
+_CHANGES = ("pause", "resume", "cancel")
+
 COMMANDS = {
     "jobs": Command(
         _add,
         _run,
-        "Replay jobs: list them, show one, cancel one (what has gone has gone).",
+        "Replay jobs: list them, show one, pause it and let it go on (behind its canary again), or cancel\n"
+        "it. What has gone has gone.",
         {
             "resubmit jobs": "all, newest first",
             "resubmit jobs show 7": "",
+            "resubmit jobs pause 7 --reason 'wait for the change window'": "",
             "resubmit jobs cancel 7 --reason 'wrong fix'": "",
         },
     ),

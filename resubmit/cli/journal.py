@@ -1,4 +1,4 @@
-"""`journal`: how large it is, whether it is sound, and a copy of it."""
+"""`journal`: how large it is, whether it is sound, what may go, and a copy of it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shutil
 from dataclasses import asdict
 from pathlib import Path
 
+from resubmit.cli.ask import ask
 from resubmit.cli.commands import Command
 from resubmit.cli.output import size
 from resubmit.cli.reading import add_output, journal_of, output_of
@@ -15,13 +16,18 @@ from resubmit.journal import read
 
 
 def _add(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("do", choices=("stats", "verify", "backup"))
+    parser.add_argument("do", metavar="WHAT", choices=tuple(_DO), help="stats, verify, prune or backup")
     parser.add_argument("to", metavar="DIR", nargs="?", help="backup: the new folder")
+    parser.add_argument("--reason", metavar="TEXT", default="", help="prune: why, for the audit")
     add_output(parser)
 
 
 def _run(args: argparse.Namespace) -> int:
-    return {"stats": _stats, "verify": _verify, "backup": _backup}[args.do](args)
+    if args.to is not None and args.do != "backup":
+        raise UsageError(
+            f"journal {args.do} takes no folder: {args.to}", hint="see `resubmit journal --help`"
+        )
+    return _DO[args.do](args)
 
 
 def _stats(args: argparse.Namespace) -> int:
@@ -73,14 +79,30 @@ def _backup(args: argparse.Namespace) -> int:
     return 0
 
 
+def _prune(args: argparse.Namespace) -> int:
+    """What [retention] lets go, goes now; the service does the same every ten minutes."""
+    out = output_of(args)
+    found = ask(args, "prune")
+    if out.as_json:
+        out.one(found)
+    else:
+        count = found["messages"]
+        out.line(f"{count} message{'' if count == 1 else 's'} pruned, as [retention] says")
+    return 0
+
+
+_DO = {"stats": _stats, "verify": _verify, "prune": _prune, "backup": _backup}
+
 COMMANDS = {
     "journal": Command(
         _add,
         _run,
-        "The journal itself: its size; whether every row and body is sound; a whole copy, while it is used.",
+        "The journal itself: its size; whether every row and body is sound; what [retention] lets go, gone\n"
+        "now; a whole copy, while it is used.",
         {
             "resubmit journal stats": "",
             "resubmit journal verify": "reads everything: may take a while",
+            "resubmit journal prune --reason 'the disk is filling'": "",
             "resubmit journal backup /backup/today": "",
         },
     ),

@@ -83,8 +83,8 @@ def _total(total: int, shown: int, flt: Filter) -> str:
 _COLUMNS = (
     Column("ID", 13),
     Column("AGE", 6, right=True),
-    Column("FROM", 6, cut="middle"),
-    Column("TO", 8, cut="middle"),
+    Column("FROM", 6),
+    Column("TO", 8),
     Column("STATE", 13),
     Column("CAUSE", 10),
     Column("BOUNCES IN", 10, right=True),
@@ -107,13 +107,12 @@ def _row(message: MessageView, now: Ms) -> list[object]:
     speakers = [r for r in every if r.stuck] or [r for r in every if r.state not in SETTLED] or every
     first = min(speakers, key=lambda r: (r.deadline is None, r.deadline, r.n))
     same = sum(r.state == first.state for r in every)
-    others = len(every) - 1
     return [
         id_text(message.id),
         age(message.received_at, now),
         message.sender or "<>",
-        first.address + (f" +{others}" if others else ""),
-        first.state + (f" {same}/{len(every)}" if same < len(every) else ""),
+        first.address,
+        first.state + (f" {same}/{len(every)}" if len(every) > 1 else ""),
         first.cause or "-",
         left_until(first.deadline, now),
     ]
@@ -151,8 +150,9 @@ def _show_groups(groups: list[Group], by: str, out: Output, now: Ms) -> None:
 
 def _add_show(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("id", metavar="ID", help="a message id, as list shows it")
-    parser.add_argument("--headers", action="store_true", help="its header fields, as journaled")
-    parser.add_argument("--raw", action="store_true", help="its bytes, as journaled")
+    some = parser.add_mutually_exclusive_group()
+    some.add_argument("--headers", action="store_true", help="its header fields, as journaled")
+    some.add_argument("--raw", action="store_true", help="its bytes, as journaled")
     add_output(parser)
 
 

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from resubmit.cli.table import Column, clean, table, wrapped
+from resubmit.cli.table import Column, clean, table, width, wrapped
 from resubmit.model.moment import Ms, local_text, span_text
 
 NARROW = 80
@@ -48,6 +48,17 @@ class Output:
     def text(self, text: str, indent: str = "") -> None:
         """A paragraph, broken to fit."""
         self.lines(wrapped(text, self.columns, indent))
+
+    def steps(self, steps: Sequence[tuple[str, str]]) -> None:
+        """What to do next: commands to type, each with what it is for, in lines that fit."""
+        if not steps:
+            return
+        self.line()
+        self.line("Next:")
+        longest = min(max(len(command) for command, _ in steps), 38)
+        for command, about in steps:
+            line = f"  {clean(command):<{longest}}  {about}"
+            self.lines([line] if width(line) <= self.columns else [f"  {clean(command)}", f"      {about}"])
 
     def table(self, columns: Sequence[Column], rows: Sequence[Sequence[object]]) -> None:
         self.lines(table(columns, rows, self.columns))

@@ -37,14 +37,24 @@ def _add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", metavar="N", help="the connector's TlsDomain, like *.contoso.com")
     parser.add_argument("--level", choices=("encrypt", "certificate", "domain"), help="how strictly (domain)")
     parser.add_argument("--ca-file", metavar="F", help="PEM roots instead of the public ones")
-    parser.add_argument("--timeout", metavar="S", type=float, default=30.0, help="seconds for the look (30)")
+    parser.add_argument(
+        "--timeout", metavar="S", type=_seconds, default=30.0, help="seconds for the look (30)"
+    )
     add_output(parser)
+
+
+def _seconds(text: str) -> float:
+    """A number of seconds, for argparse, with or without its unit."""
+    try:
+        return float(text.removesuffix("s"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds") from None
 
 
 def _run(args: argparse.Namespace) -> int:
     out = output_of(args)
     if not 0 < args.timeout <= 3600:
-        raise UsageError(f"--timeout {args.timeout:g}: seconds, more than 0")
+        raise UsageError(f"--timeout {args.timeout:g}: seconds, more than 0 and at most 3600")
     codes: list[int] = []
     for name, endpoint in _endpoints(args):
         chosen = replace(

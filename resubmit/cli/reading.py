@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resubmit.cli.output import Output
-from resubmit.configfile import find_config, journal_folder
+from resubmit.configfile import find_config, journal_folder, read_tables
+from resubmit.errors import UsageError
 from resubmit.model.filter import Filter
 from resubmit.model.ids import id_text
 from resubmit.model.moment import Ms
@@ -53,6 +54,15 @@ def missing(connection: sqlite3.Connection, ids: Sequence[int], out: Output) -> 
     elif lost:
         out.note(f"{len(lost)} of the {len(ids)} ids named are not in this journal, {id_text(lost[0])} first")
     return len(lost)
+
+
+def known_route(args: argparse.Namespace, name: str) -> None:
+    """UsageError when the config has no route of that name; by its TOML alone."""
+    found = read_tables(find_config(args.config)).get("route", [])
+    names = [r.get("name") for r in found if isinstance(r, dict)] if isinstance(found, list) else []
+    if name not in names:
+        there = ", ".join(str(one) for one in names)
+        raise UsageError(f"--route {name}: the config has no such route", hint=f"it has {there or 'none'}")
 
 
 def add_output(parser: argparse.ArgumentParser, *, quiet: str = "") -> None:

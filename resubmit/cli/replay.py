@@ -10,9 +10,9 @@ from typing import Any
 
 from resubmit.cli.ask import ask, user
 from resubmit.cli.commands import Command
-from resubmit.cli.filters import add_filters, add_ids, filter_of, ids_of
+from resubmit.cli.filters import add_filters, add_ids, filter_of, ids_of, whole
 from resubmit.cli.output import Output, left_until
-from resubmit.cli.reading import add_output, journal_of, now_ms, output_of
+from resubmit.cli.reading import add_output, journal_of, known_route, missing, now_ms, output_of
 from resubmit.cli.table import Column
 from resubmit.errors import NothingMatched, RefusedBySafety, UsageError
 from resubmit.journal import read
@@ -25,13 +25,16 @@ from resubmit.view.overview import filter_object
 
 _SAMPLE = 10
 _BAR = 30
+_MOST_CANARIES = 1000
+_MOST_RATE = 100_000.0
+"""Messages a second; more is a slip of the finger."""
 _FINAL = ("done", "cancelled", "failed")
 
 
 def _add(parser: argparse.ArgumentParser) -> None:
     add_ids(parser)
     parser.add_argument("--dry-run", action="store_true", help="say what it would take; change nothing")
-    parser.add_argument("--canary", metavar="N", type=int, help="how many go first")
+    parser.add_argument("--canary", metavar="N", type=whole, help="how many go first")
     parser.add_argument("--rate", metavar="RATE", help="300/m, 5/s, 1000/h or unlimited")
     parser.add_argument("--route", metavar="NAME", help="over this route instead")
     parser.add_argument(
@@ -57,6 +60,8 @@ def _add(parser: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace) -> int:
     out = output_of(args)
     options = _options(args)
+    if args.route is not None:
+        known_route(args, args.route)
     now = now_ms()
     ids = ids_of(args.ids)
     flt = filter_of(args, now, out, ids)
@@ -68,6 +73,7 @@ def _run(args: argparse.Namespace) -> int:
             hint="say --since 6h, --destination NAME or the ids; --dry-run shows what it would take",
         )
     with journal_of(args) as (conn, _):
+        lost = missing(conn, ids, out)
         plan = Replayable((), (), {}) if nobody else read.replayable(conn, flt, options, now)
         sample = read.recipients_of(conn, plan.keys[:_SAMPLE], now)
         gate = _gate(read.gates(conn), read.destination_routes(conn), plan, args.route)
@@ -76,7 +82,7 @@ def _run(args: argparse.Namespace) -> int:
         _show_plan(planned, plan, sample, out, now)
         if not plan.keys and args.fail_empty:
             raise NothingMatched("nothing to replay")
-        return 0
+        return 1 if lost and lost == len(ids) else 0
     if not args.yes and sys.stdin.isatty() and sys.stderr.isatty():
         _confirm(plan, sample, out, now)
     bar = Bar(len(plan.keys)) if args.wait and not args.json else None
@@ -104,14 +110,15 @@ def _run(args: argparse.Namespace) -> int:
             f"job {job.get('id')} waits: {kept or f'{gate[0]} was {gate[1]}'}",
             hint="it goes by itself once the gate opens; --force sends it through, behind its canary",
         )
-    return _exit_code(job) if args.wait or job.get("state") in _FINAL else 0
+    code = _exit_code(job) if args.wait or job.get("state") in _FINAL else 0
+    return code or (5 if lost else 0)
 
 
 def _options(args: argparse.Namespace) -> dict[str, Any]:
     options: dict[str, Any] = {"wait": args.wait}
     if args.canary is not None:
-        if args.canary < 1:
-            raise UsageError(f"--canary {args.canary}: a number from 1 up")
+        if not 1 <= args.canary <= _MOST_CANARIES:
+            raise UsageError(f"--canary {args.canary}: a number from 1 to {_MOST_CANARIES}")
         options["canary"] = args.canary
     if args.rate is not None:
         options["rate"] = per_second(args.rate)
@@ -130,7 +137,10 @@ def per_second(text: str) -> float:
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*/\s*([smh])\s*", text.lower())
     if not found or float(found[1]) <= 0:
         raise UsageError(f"--rate {text}: a rate is a text like 300/m, 5/s or 1000/h, or unlimited")
-    return float(found[1]) / {"s": 1, "m": 60, "h": 3600}[found[2]]
+    rate = float(found[1]) / {"s": 1, "m": 60, "h": 3600}[found[2]]
+    if rate > _MOST_RATE:
+        raise UsageError(f"--rate {text}: at most {_MOST_RATE:.0f}/s", hint="or unlimited")
+    return rate
 
 
 def _gate(
@@ -221,10 +231,13 @@ def _exit_code(job: dict[str, Any]) -> int:
 
 def job_lines(job: dict[str, Any]) -> list[str]:
     """A job in a few lines, for people."""
-    lines = [f"job {job.get('id')}: {job.get('state')}, {_recipients(int(job.get('recipients') or 0))}"]
+    state = f"{job.get('state')}{', paused' if job.get('paused') and job.get('state') not in _FINAL else ''}"
+    lines = [f"job {job.get('id')}: {state}, {_recipients(int(job.get('recipients') or 0))}"]
     if kept := job.get("waits_for"):
         lines += textwrap.wrap(f"waits: {kept}", 78, initial_indent="  ", subsequent_indent="    ")
-    elif job.get("state") == "waiting":
+    elif job.get("paused") and job.get("state") not in _FINAL:
+        lines.append(f"  a person stopped it; `resubmit jobs resume {job.get('id')}` lets it go on")
+    elif job.get("state") == "waiting" and job.get("gate") != "open":
         gate = f"its gate ({job.get('gate_name')}) is {job.get('gate')}"
         lines.append(f"  {gate}; `resubmit jobs show {job.get('id')}` tells more")
     counts = [f"{job.get(k)} {k}" for k in ("accepted", "delivered", "refused", "skipped") if job.get(k)]

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import argparse
 
+from resubmit.cli.ask import is_running
 from resubmit.cli.commands import Command
 from resubmit.cli.filters import WHEN, when_of, whole
-from resubmit.cli.output import Output, json_text, left_until, size, when
+from resubmit.cli.output import Output, age, json_text, left_until, size, when
 from resubmit.cli.reading import add_output, journal_of, now_ms, output_of
 from resubmit.cli.replay import job_lines
 from resubmit.cli.table import Column, clean
 from resubmit.journal import read
-from resubmit.journal.read import Overview
+from resubmit.journal.read import GateView, Overview
 from resubmit.model.moment import Ms
 from resubmit.view.overview import audit_object, job_object, status_object
 
@@ -25,19 +26,30 @@ def _status(args: argparse.Namespace) -> int:
     now = now_ms()
     with journal_of(args) as (conn, folder):
         overview = read.overview(conn, now, folder)
+        runs = is_running(folder)
     if out.as_json:
-        out.one(status_object(overview))
+        out.one(status_object(overview) | {"service": _SERVICE[runs]})
     else:
-        _show(overview, out, now)
+        _show(overview, out, now, runs)
+        out.steps(_next(overview, runs))
     return 0
 
 
-def _show(overview: Overview, out: Output, now: Ms) -> None:
+_SERVICE = {True: "running", False: "down", None: None}
+
+
+def _show(overview: Overview, out: Output, now: Ms, runs: bool | None) -> None:
     total = sum(overview.stuck.values())
+    if runs is False:
+        out.line("The service does not run: mail is neither taken nor handed on.")
     if total:
-        causes = ", ".join(f"{n} {cause}" for cause, n in overview.stuck.items())
-        out.line(f"Stuck: {total} recipient(s): {causes}")
-        out.line(f"       the next one bounces in {left_until(overview.next_deadline, now)}")
+        causes = ", ".join(
+            f"{n} {cause if cause != 'none' else 'without a cause'}" for cause, n in overview.stuck.items()
+        )
+        out.line(f"Stuck: {total} recipient{'' if total == 1 else 's'}: {causes}")
+        left = left_until(overview.next_deadline, now)
+        late = overview.next_deadline is not None and overview.next_deadline <= now
+        out.line(f"       the next one {'was to bounce' if late else 'bounces in'} {left}")
     else:
         out.line("Stuck: nothing")
     trace = overview.live_trace
@@ -50,21 +62,20 @@ def _show(overview: Overview, out: Output, now: Ms) -> None:
             verdict += f": {', '.join(d.findings)}"
         days = "-" if d.days_left is None else f"{d.days_left}d"
         rows.append([f"destination {d.gate.name}", d.gate.state, verdict, days])
-    rows += [
-        [f"route {gate.name}", gate.state, ", ".join(gate.reasons) or "-", "-"] for gate in overview.routes
-    ]
+    rows += [[f"route {gate.name}", gate.state, "-", "-"] for gate in overview.routes]
     if rows:
         out.table(
             (Column("WHERE", 12), Column("GATE", 7), Column("SEEN", 12), Column("CERT", 4, right=True)), rows
         )
     for d in overview.destinations:
-        if d.gate.state != "open" and d.gate.reasons:
-            out.text(f"gate {d.gate.name}: {'; '.join(d.gate.reasons)}", "  ")
+        _gate(d.gate, out, now)
+    for gate in overview.routes:
+        _gate(gate, out, now)
     for incident in overview.incidents:
         place = incident.destination or f"route {incident.route}"
         out.line()
-        out.line(
-            f"Incident {incident.id}: {incident.state}, {incident.cause} at {clean(place)},"
+        out.text(
+            f"Incident {incident.id}: {incident.state}, {incident.cause} at {place},"
             f" since {when(incident.opened_at)}"
         )
         out.line(f"  stuck {incident.stuck}, recovered {incident.recovered}, failed {incident.failed}")
@@ -83,6 +94,40 @@ def _show(overview: Overview, out: Output, now: Ms) -> None:
         f" {size(journal.free)} free"
     )
     out.text(journal.path, "  ")
+
+
+def _gate(gate: GateView, out: Output, now: Ms) -> None:
+    """Why a gate is not open, and since when."""
+    if gate.state == "open":
+        return
+    since = f" for {age(gate.since, now)}, since {when(gate.since)}" if gate.since is not None else ""
+    out.text(
+        f"gate {gate.name} is {gate.state}{since}: {'; '.join(gate.reasons) or 'no reason was kept'}", "  "
+    )
+
+
+def _next(overview: Overview, runs: bool | None) -> list[tuple[str, str]]:
+    """What a person can do now, as commands to type."""
+    steps: list[tuple[str, str]] = []
+    if runs is False:
+        steps.append(("resubmit serve", "start it, or ask its manager: systemctl status resubmit"))
+    steps += [
+        (f"resubmit probe {d.gate.name}", "what is wrong there, and how it is mended")
+        for d in overview.destinations
+        if d.gate.state == "closed" or (d.verdict == "faulty" and overview.stuck)
+    ]
+    steps += [
+        (f"resubmit jobs resume {job.id}", "a person paused it: let it go on")
+        for job in overview.jobs
+        if job.paused
+    ]
+    if overview.stuck:
+        steps.append(("resubmit list --stuck", "which mail, and until when"))
+        if all(d.gate.state == "open" for d in overview.destinations) and not overview.jobs:
+            steps.append(("resubmit replay --since 1d --dry-run", "what a replay would send again"))
+    if overview.unreadable:
+        steps.append(("resubmit explain FILE", "why a file can't be read"))
+    return steps
 
 
 def _add_audit(parser: argparse.ArgumentParser) -> None:

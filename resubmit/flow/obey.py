@@ -14,7 +14,7 @@ import structlog
 
 from resubmit import logbook
 from resubmit.clock import Clock
-from resubmit.errors import NothingMatched, UsageError
+from resubmit.errors import NothingMatched, ResubmitError, UsageError
 from resubmit.flow.observe import Observe
 from resubmit.flow.wake import Wake
 from resubmit.handoff.routes import Table
@@ -58,6 +58,8 @@ class Obey:
         self._verbs: dict[str, Verb] = {
             "replay": self._replay,
             "jobs_cancel": self._jobs_cancel,
+            "jobs_pause": self._jobs_pause,
+            "jobs_resume": self._jobs_pause,
             "ingest": self._ingest,
             **(more or {}),
         }
@@ -162,18 +164,30 @@ class Obey:
         return asked.job_plain(row, gate.state if gate else None, await self._kept_by(row))
 
     async def _jobs_cancel(self, request: dict[str, Any], progress: Progress) -> Any:
+        row = await self._open_job(request)
+        if row.state != asked.CANCELLED:
+            ended = self._clock.now()
+            stepped = await self._journal.step_job(row.id, row.state, asked.CANCELLED, ended_at=ended)
+            if isinstance(stepped, Stale):
+                raise ResubmitError(f"job {row.id} has just moved on", hint="ask again")
+        return await self._job(row.id)
+
+    async def _jobs_pause(self, request: dict[str, Any], progress: Progress) -> Any:
+        row = await self._open_job(request)
+        paused = asked.pauses(str(request["do"]))
+        if row.state == asked.CANCELLED or isinstance(await self._journal.pause_job(row.id, paused), Stale):
+            raise ResubmitError(f"job {row.id} is over", hint="see resubmit jobs")
+        return await self._job(row.id)
+
+    async def _open_job(self, request: dict[str, Any]) -> JobRow:
+        """The job a request names. ResubmitError for one that is not there, or has ended by itself."""
         number = int((request.get("options") or {}).get("job", 0))
         row = await self._journal.job(number)
         if row is None:
-            raise NothingMatched(f"there is no job {number}", hint="see resubmit jobs list")
-        if not asked.is_open(row.state):
-            raise UsageError(f"job {number} is {row.state} already")
-        ended = self._clock.now()
-        if isinstance(
-            await self._journal.step_job(number, row.state, asked.CANCELLED, ended_at=ended), Stale
-        ):
-            raise UsageError(f"job {number} has just moved on", hint="ask again")
-        return await self._job(number)
+            raise ResubmitError(f"there is no job {number}", hint="`resubmit jobs` lists them")
+        if not asked.is_open(row.state) and row.state != asked.CANCELLED:
+            raise ResubmitError(f"job {number} is {row.state} already")
+        return row
 
     async def _ingest(self, request: dict[str, Any], progress: Progress) -> Any:
         options = request.get("options") or {}

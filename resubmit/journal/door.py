@@ -196,6 +196,10 @@ class Journal(Reads):
             "job",
         )
 
+    async def pause_job(self, job: int, paused: bool) -> Stale | None:
+        """Whether a person has stopped the job stands in its options; Stale when it is over."""
+        return await self._write(lambda connection: incidents.pause_job(connection, job, paused), "job")
+
     async def set_job_items(self, job: int, items: Sequence[tuple[RecipientKey, str, int | None]]) -> None:
         """Items of a job take a state and, unless None, the attempt's number."""
         at = self._clock.now()

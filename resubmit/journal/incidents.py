@@ -79,6 +79,12 @@ set state = ?, stage = coalesce(?, stage), ended_at = coalesce(?, ended_at)
 where id = ? and state = ?
 """
 
+_PAUSE = """
+update job
+set options = json_set(options, '$.paused', json(?))
+where id = ? and state in ('waiting', 'running')
+"""
+
 _SET_ITEM = """
 update job_item
 set state = ?, no = coalesce(?, no), released_at = case when ?1 = 'released' then coalesce(?, released_at)
@@ -220,6 +226,13 @@ def step_job(
                 continue  # its outcome settles the item
             connection.execute(_SKIP, (job, message, n))
             connection.execute(_TAKE_BACK, (message, n, job))
+    return None
+
+
+def pause_job(connection: sqlite3.Connection, job: int, paused: bool) -> Stale | None:
+    """The job's options say whether a person has stopped it; Stale when it is over."""
+    if not connection.execute(_PAUSE, ("true" if paused else "false", job)).rowcount:
+        return Stale(f"job {job} is over")
     return None
 
 

@@ -46,6 +46,11 @@ def is_ours(standing: Standing) -> bool:
 CANCELLED = "cancelled"
 
 
+def pauses(do: str) -> bool:
+    """Whether a request about a job stops it; else it lets it go on."""
+    return do == "jobs_pause"
+
+
 def is_open(job_state: str) -> bool:
     """Whether a job in this state can still be cancelled."""
     return job_state in ("waiting", "running")
@@ -67,6 +72,8 @@ def kept_by(job: JobRow, gates: Sequence[Gate | None], *, known: bool, mode: str
         return f"the destination {job.destination} is no longer in the config"
     if mode == "observe":
         return "recovery only observes (mode is observe)"
+    if options_of(job.options).paused:
+        return f"it is paused; `resubmit jobs resume {job.id}` lets it go on"
     forced = options_of(job.options).force and not stage_of(job.stage).force_spent
     for gate in gates:
         if gate is None or gate.state == NO_GATE or (forced and gate.name == job.gate):
@@ -92,6 +99,7 @@ def together(jobs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     order = ("waiting", "running", "failed", "cancelled", "done")
     whole["state"] = min((job["state"] for job in jobs), key=order.index)
     whole["waits_for"] = "; ".join(dict.fromkeys(job["waits_for"] for job in jobs if job["waits_for"]))
+    whole["paused"] = all(job["paused"] for job in jobs)
     whole["ids"] = [job["id"] for job in jobs]
     return whole
 
@@ -113,4 +121,5 @@ def job_plain(row: JobRow, gate: str | None, kept: str = "") -> dict[str, Any]:
         "refused": row.refused,
         "skipped": row.skipped,
         "waits_for": kept,
+        "paused": options_of(row.options).paused,
     }

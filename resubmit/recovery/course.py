@@ -264,7 +264,7 @@ def _order(
     release = planned.release if planned else ()
     recall: tuple[RecipientKey, ...] = ()
     failed = planned is not None and bool(planned.failed)
-    if decision.state == CLOSED and (failed or not work.forced):
+    if work.options.paused or (decision.state == CLOSED and (failed or not work.forced)):
         stage, release = job_rule.shut(work, failed=failed), ()
         recall = tuple(not_begun(work.going))
     elif moves:

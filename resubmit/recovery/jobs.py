@@ -38,13 +38,15 @@ FOREVER: Ms = 253_402_300_799_000
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a job was asked with. None: as the destination has it."""
+    """What a job was asked with. None: as the destination has it. `paused`: a person has stopped it; it goes
+    on behind a canary, as after a shut gate."""
 
     canary: int | None = None
     rate: float | None = None
     route: str | None = None
     force: bool = False
     accepted: bool = False
+    paused: bool = False
 
 
 def options_of(text: str) -> Options:
@@ -56,6 +58,7 @@ def options_of(text: str) -> Options:
         route=plain.get("route") or None,
         force=bool(plain.get("force")),
         accepted=bool(plain.get("include_accepted") or plain.get("include_delivered")),
+        paused=bool(plain.get("paused")),
     )
 
 
@@ -173,6 +176,7 @@ def carriers(works: Sequence[Work], gate_state: str, policy: Policy) -> tuple[Wo
     """The jobs that may release something now, in the order they are asked."""
     if policy.mode == "observe":
         return ()
+    works = [w for w in works if not w.options.paused]
     if gate_state == OPEN:
         return tuple(sorted(works, key=_precedence))
     forced = tuple(w for w in sorted(works, key=_precedence) if w.forced)

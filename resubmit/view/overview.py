@@ -101,6 +101,7 @@ def job_object(job: JobView) -> Plain:
         "delivered": job.delivered,
         "refused": job.refused,
         "skipped": job.skipped,
+        "paused": job.paused,
     }
 
 

@@ -133,7 +133,7 @@ class FalseNdr:
 @dataclass(frozen=True, slots=True)
 class JobView:
     """A replay with its counts, in recipients. `unfinished`: not sent yet, or without a reply. `gate` is the
-    gate's name, `gate_state` how it stands now."""
+    gate's name, `gate_state` how it stands now. `paused`: a person has stopped it."""
 
     id: int
     state: str
@@ -151,6 +151,7 @@ class JobView:
     skipped: int
     unfinished: int
     gate_state: str
+    paused: bool = False
 
 
 @dataclass(frozen=True, slots=True)

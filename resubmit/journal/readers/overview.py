@@ -161,7 +161,8 @@ _JOBS = """
 select
     j.id, j.state, j.asked_at, j.asked_by, j.reason, j.filter, j.gate, j.destination, j.ended_at,
     coalesce(c.recipients, 0), coalesce(c.accepted, 0), coalesce(c.delivered, 0), coalesce(c.refused, 0),
-    coalesce(c.skipped, 0), coalesce(c.unfinished, 0), coalesce(g.state, 'open')
+    coalesce(c.skipped, 0), coalesce(c.unfinished, 0), coalesce(g.state, 'open'),
+    coalesce(json_extract(j.options, '$.paused'), 0)
 from job j
 left join job_count c on c.job = j.id
 left join gate g on g.name = j.gate
@@ -187,6 +188,7 @@ def job(conn: sqlite3.Connection, wanted: int) -> JobView | None:
 def _job(row: Row) -> JobView:
     told = list(row)
     told[5] = json.loads(row[5] or "{}")
+    told[-1] = bool(row[-1])
     return JobView(*told)
 
 

@@ -329,12 +329,60 @@ def test_a_redirect_names_who_gets_it_instead(desk: Desk, service: Service) -> N
     assert len(service.requests) == 1
 
 
-def test_a_job_is_cancelled_by_its_number(desk: Desk, service: Service) -> None:
+def test_a_job_is_paused_resumed_and_cancelled_by_its_number(desk: Desk, service: Service) -> None:
+    number = desk.shelf.job(asked_at=NOW)
     service.lines = [{"result": {**JOB, "state": "cancelled"}}]
 
-    assert desk.ask("jobs", "cancel", "7", "--json").json["state"] == "cancelled"
-    assert service.requests[0]["options"] == {"job": 7}
-    assert desk.ask("jobs", "cancel").code == 2
+    for do in ("pause", "resume", "cancel"):
+        assert desk.ask("jobs", do, str(number), "--json").json["state"] == "cancelled"
+        assert service.requests[-1]["do"] == f"jobs_{do}"
+        assert service.requests[-1]["options"] == {"job": number}
+        assert desk.ask("jobs", do).code == 2
+
+
+@pytest.mark.parametrize("do", ["show", "pause", "resume", "cancel"])
+def test_a_job_that_is_not_there_is_the_same_error_everywhere(desk: Desk, service: Service, do: str) -> None:
+    answer = desk.ask("jobs", do, "99")
+
+    assert (answer.code, answer.err.splitlines()[0]) == (1, "resubmit: there is no job 99")
+    assert not service.requests
+
+
+def test_a_paused_job_says_so_and_how_it_goes_on(desk: Desk) -> None:
+    number = desk.shelf.job(asked_at=NOW, state="waiting", options='{"paused": true}')
+
+    assert f"job {number}: waiting, paused" in desk.ask("jobs", "show", str(number)).out
+    assert f"resubmit jobs resume {number}" in desk.ask("jobs", "show", str(number)).out
+    assert "paused" in desk.ask("jobs").out
+    assert desk.ask("jobs", "--json").json["paused"] is True
+
+
+def test_pruning_is_the_services_to_do(desk: Desk, service: Service) -> None:
+    service.lines = [{"result": {"messages": 3}}]
+
+    assert desk.ask("journal", "prune").out == "3 messages pruned, as [retention] says\n"
+    assert service.requests[0]["do"] == "prune"
+    assert desk.ask("journal", "prune", "there").code == 2
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--route", "nope"),
+        ("--canary", "0"),
+        ("--canary", "1001"),
+        ("--canary", "x"),
+        ("--rate", "9999999/s"),
+    ],
+)
+def test_a_replay_that_could_never_be_carried_out_is_refused(
+    desk: Desk, service: Service, words: tuple[str, ...]
+) -> None:
+    desk.shelf.message(recipient(state="deferred"))
+
+    assert desk.ask("replay", "--since", "2h", *words).code == 2
+    assert desk.ask("replay", "--since", "2h", "--dry-run", *words).code == 2
+    assert not service.requests
 
 
 ANSWER = {

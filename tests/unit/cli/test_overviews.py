@@ -41,7 +41,7 @@ def test_status_has_the_contracts_fields(desk: Desk) -> None:
 
     assert list(status) == [
         *("routes", "destinations", "stuck", "next_deadline", "live_trace"),
-        *("incidents", "jobs", "unreadable", "journal"),
+        *("incidents", "jobs", "unreadable", "journal", "service"),
     ]
     assert status["routes"] == [{"name": "eop", "gate": "open", "reasons": []}]
     assert status["destinations"] == [
@@ -81,7 +81,7 @@ def test_status_for_people_fits(desk: Desk) -> None:
     said = desk.ask("status").out
 
     assert fits(said)
-    assert "Stuck: 1 recipient(s): 1 tls" in said
+    assert "Stuck: 1 recipient: 1 tls" in said
     assert "bounces in 20h" in said
 
 
@@ -154,3 +154,33 @@ def test_audit_tells_who_asked_for_what(desk: Desk) -> None:
     ]
     assert fits(desk.ask("audit").out)
     assert desk.ask("audit", "--since", "soon").code == 2
+
+
+def test_a_report_as_a_page(desk: Desk) -> None:
+    trouble(desk)
+
+    answer = desk.ask("incidents", "report", "1", "--format", "html")
+
+    assert answer.code == 0
+    assert answer.out.startswith("<!doctype html>")
+    assert answer.out.count("<tr><td>") >= 2
+    assert "a@contoso.com" in answer.out
+
+
+def test_a_format_is_for_the_report_only(desk: Desk) -> None:
+    trouble(desk)
+
+    assert desk.ask("incidents", "--format", "csv").code == 2
+    assert desk.ask("incidents", "report", "--format", "csv", "--json").code == 2
+
+
+def test_status_says_what_is_wrong_since_when_and_what_to_do(desk: Desk) -> None:
+    trouble(desk)
+
+    said = desk.ask("status").out
+
+    assert said.startswith("The service does not run")
+    assert "gate hybrid is closed for " in said
+    assert "resubmit probe hybrid" in said.partition("Next:")[2]
+    assert "resubmit list --stuck" in said.partition("Next:")[2]
+    assert desk.ask("status", "--json").json["service"] == "down"

@@ -90,3 +90,7 @@ def test_no_such_message_says_so(desk: Desk) -> None:
     assert answer.code == 1
     assert "there is no message 0000000000001" in answer.err
     assert desk.ask("show", "nonsense").code == 2
+
+
+def test_headers_and_bytes_are_two_questions(desk: Desk) -> None:
+    assert desk.ask("show", life(desk), "--headers", "--raw").code == 2

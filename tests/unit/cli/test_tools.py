@@ -73,6 +73,17 @@ def test_what_nobody_can_read_is_said(tmp_path: Path, capsys: pytest.CaptureFixt
 # ── export ────────────────────────────────────────────────────────────────────────────────────────
 
 
+def test_a_pipe_that_names_nobody_exports_nothing(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.shelf.message()
+
+    for fail_empty, code in (((), 0), (("--fail-empty",), 3)):
+        monkeypatch.setattr(sys, "stdin", io.StringIO("\n"))
+        answer = desk.ask("export", "-", "--since", "2h", "--out", str(desk.folder / "out"), *fail_empty)
+        assert answer.code == code
+
+    assert not (desk.folder / "out").exists()
+
+
 def test_exported_bytes_are_the_journaled_ones(desk: Desk) -> None:
     octets = b"Subject: x\r\n\r\n\x80\xff.\r\n..\r\n"
     number = desk.shelf.message(body=octets)
