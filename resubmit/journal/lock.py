@@ -29,6 +29,10 @@ class Lock:
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise JournalUnreadable(
+                f"{self._path.parent} is not a folder", hint="set [journal] path to one, or to a new name"
+            ) from error
         except OSError as error:
             raise JournalUnreadable(
                 f"{self._path} can't be opened: {error.strerror}", hint="look at the folder's owner and mode"
