@@ -60,6 +60,7 @@ class Recover:
         self._facts = Facts(journal, clock, self._policies, policy_of_routes(recovery))
         self._led: dict[str, list[Stage]] = {}
         self._distrusted = False
+        self._begun = False
         self._timers = Timers(journal, policy_of_routes(recovery))
         self._restless = 0
         self._unrest = ""
@@ -83,6 +84,9 @@ class Recover:
 
     async def tick(self, now: Ms) -> Ms:
         """One pass over everything; when to come again if nobody wakes the loop."""
+        if not self._begun:
+            self._begun = True
+            await self._close_what_has_no_place(now)
         holds = self._clock_rule.holds()
         if holds and not self._distrusted:
             log.error(logbook.CLOCK_DISTRUSTED, why=self._clock_rule.why)
@@ -171,6 +175,12 @@ class Recover:
         if number is None:
             number = await self._open(destination, "", strays.cause, strays.fault_from, now)
         await self._update(number, strays.update)
+
+    async def _close_what_has_no_place(self, now: Ms) -> None:
+        known = await self._journal.incidents(True)
+        names = {policy.name for policy in self._policies}
+        for number, update in incident.without_a_place(known, names, self._routes, now):
+            await self._update(number, update)
 
     async def _update(self, number: int, update: incident.Update) -> None:
         await self._journal.update_incident(number, **update.fields())

@@ -34,6 +34,8 @@ AnIncident = TypeVar("AnIncident", bound=Incident)
 
 SIGNS = 500
 """So many pieces of evidence of a kind are weighed, the newest."""
+FEW_SIGNS = 20
+"""So many where they only make a note."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,11 +219,14 @@ def route(
 
 def signs_for(gate: Gate, looks: Sequence[Look]) -> int:
     """How many deliveries the rules can use as a sign for health: of a route the newest success; of a
-    destination none while its gate is not shut, nor while the newest look is faulty."""
+    destination all while its gate is shut, and a few while the newest look is faulty: they open nothing then,
+    but that mail is delivered all the same is worth saying."""
     if gate.name.startswith("route:"):
         return 1
     newest = max(looks, key=lambda look: look.at, default=None)
-    return 0 if gate.state != CLOSED or (newest and newest.health == Health.FAULTY) else SIGNS
+    if newest is not None and newest.health == Health.FAULTY:
+        return FEW_SIGNS
+    return SIGNS if gate.state == CLOSED else 0
 
 
 def place(gate: str) -> tuple[str, str]:

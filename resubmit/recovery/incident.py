@@ -8,7 +8,7 @@ again with nothing that could tell its fate. (design sections 2 and 4)
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 
 from resubmit.model.evidence import Holder, Scope
@@ -90,7 +90,8 @@ def course(
     fixed = memory.fixed_at if memory.fixed_at is not None else incident.fixed_at
     ended = incident.fault_to if fixed is None else max(fixed, began)
     ended = ended if ended is not None else now
-    going_on = Update("recovering", began, ended, fixed, None)
+    reasons = {"shut_because": memory.shut_why, "believed": memory.basis, "let_through_because": gate.reasons}
+    going_on = Update("recovering", began, ended, fixed, None, json.dumps(reasons, sort_keys=True))
     if gate.state != OPEN or busy:
         return going_on
     rulings = [is_explained(member, policy, live=live, now=now) for member in members]
@@ -99,18 +100,39 @@ def course(
     if not caught and now < (fixed or ended) + policy.trace_lag:
         return going_on  # evidence of what was caught may still be on its way
     why = "every recipient is settled" if not members else f"{len(members)} explained, the rest settled"
+    if not caught:
+        why = "the fault is gone, and nobody was caught in it"
     report = json.dumps(
         {
+            **reasons,
+            "closed_because": why,
             "fault_from": rfc3339(began),
             "fault_to": rfc3339(ended),
             "fixed_at": rfc3339(fixed),
             "closed_at": rfc3339(now),
-            "believed": memory.basis,
             "explained": sorted({ruling.why for ruling in rulings}),
         },
         sort_keys=True,
     )
     return Update("closed", began, ended, fixed, now, report, why)
+
+
+def without_a_place(
+    known: Sequence[Incident], destinations: Collection[str], routes: Collection[str], now: Ms
+) -> list[tuple[int, Update]]:
+    """The open incidents whose destination or route the config has no longer: nobody would ever close them.
+    Who was caught there belongs to another destination now, and to an incident of that one."""
+    closed = []
+    for one in known:
+        there = one.destination in destinations if one.destination else one.route in routes
+        if one.state == "closed" or there:
+            continue
+        what = f"destination {one.destination}" if one.destination else f"route {one.route}"
+        why = f"the {what} is no longer in the config"
+        report = json.dumps({"closed_because": why, "closed_at": rfc3339(now)}, sort_keys=True)
+        ended = one.fault_to if one.fault_to is not None else now
+        closed.append((one.id, Update("closed", one.fault_from, ended, one.fixed_at, now, report, why)))
+    return closed
 
 
 def is_explained(standing: Standing, policy: Policy, *, live: bool, now: Ms) -> Ruling:

@@ -74,8 +74,9 @@ def _while_open(
             # What got through after it is remembered, so that a fault that is over is not weighed for ever.
             memory = replace(memory, fixed_at=after)
         return Decision(OPEN, gate.reasons, memory)
-    shut = Memory(fault_at=fresh[0].at, worst_at=fresh[-1].at)
-    return Decision(CLOSED, (_text(fresh[-1]),), shut, fault_from=fresh[0].at, cause=_cause(fresh[-1]))
+    text = _text(fresh[-1])
+    shut = Memory(fault_at=fresh[0].at, worst_at=fresh[-1].at, shut_why=text)
+    return Decision(CLOSED, (text,), shut, fault_from=fresh[0].at, cause=_cause(fresh[-1]))
 
 
 def _while_closed(
@@ -113,15 +114,16 @@ def _while_testing(
     failed = [f for f in against if f.at > since]
     through = [f for f in good if f.at > since]
     if failed and (not through or failed[-1].at > through[-1].at):
-        shut = Memory(memory.fault_at, failed[-1].at, tries=memory.tries + 1, failed_at=failed[-1].at)
-        return Decision(CLOSED, (_text(failed[-1]),), shut)
+        text, at = _text(failed[-1]), failed[-1].at
+        shut = Memory(memory.fault_at, at, tries=memory.tries + 1, failed_at=at, shut_why=text)
+        return Decision(CLOSED, (text,), shut)
     if through:
         return _open(memory, through[-1])
     return Decision(TESTING, gate.reasons, memory)
 
 
 def _open(memory: Memory, through: Fault) -> Decision:
-    kept = Memory(fault_at=memory.fault_at, fixed_at=through.at)
+    kept = Memory(fault_at=memory.fault_at, fixed_at=through.at, shut_why=memory.shut_why)
     return Decision(OPEN, (f"a message got through at {at_text(through.at)}",), kept)
 
 

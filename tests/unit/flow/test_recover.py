@@ -499,3 +499,36 @@ async def test_a_job_goes_on_while_not_everybody_is_looked_at(
     await outage.tick()
     assert (await outage.job()).state == "done"
     assert await outage.states(*keys) == [State.DELIVERED] * 40
+
+
+async def test_an_incident_nobody_was_caught_in_ends_with_its_fault(outage: Outage) -> None:
+    """Two faulty looks and no mail: once the looks are healthy the gate opens and the incident closes."""
+    await outage.look("faulty", "strict", times=3)
+    assert (await outage.gate()).state == "closed"
+    await outage.look("healthy", "as the route goes", times=3)
+    await outage.go_on(MINUTE)
+    assert (await outage.gate()).state == "open"
+    (incident,) = await outage.journal.incidents(False)
+    assert incident.state == "closed"
+    counts = await outage.journal.incident_counts(incident.id)
+    assert counts["stuck"] == 0
+
+
+async def test_an_incident_of_a_route_that_left_the_config_is_closed_at_the_start(outage: Outage) -> None:
+    now = outage.clock.now()
+    number = await outage.journal.open_incident("", "sold", "connection", now, now)
+    outage.start()
+    await outage.tick()
+    (incident,) = await outage.journal.incidents(False)
+    assert (incident.id, incident.state, incident.closed_at) == (number, "closed", now)
+
+
+async def test_a_person_is_told_once_of_mail_that_is_delivered_while_the_probe_fails(outage: Outage) -> None:
+    (key, _) = await stuck(outage, 2)
+    with capture_logs() as lines:
+        await outage.delivered(key)
+        await outage.look("faulty", "old", times=3)
+    told = [line for line in lines if line["event"] == "gate.doubted"]
+    assert len(told) == 1
+    assert (await outage.gate()).state == "closed"
+    assert "by another way" in " ".join((await outage.gate()).reasons)

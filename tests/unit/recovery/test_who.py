@@ -18,7 +18,7 @@ from resubmit.recovery import course, eligible, jobs, lastlook
 from resubmit.recovery import incident as incident_rule
 from resubmit.recovery.eligible import belongs, can_go, goes, used_up
 from resubmit.recovery.incident import course as incident_course
-from resubmit.recovery.incident import for_strays, is_stray, takes_steps
+from resubmit.recovery.incident import for_strays, is_stray, takes_steps, without_a_place
 from resubmit.recovery.memory import Memory
 from resubmit.recovery.policy import Policy, policies_of
 from resubmit.recovery.settings import Recovery
@@ -201,6 +201,32 @@ def test_an_incident(row: Any, members: Any, facts: dict[str, Any], state: str) 
         assert json.loads(update.report)["fixed_at"] == "2026-11-24T12:00:50.000Z"
     if state == "open":
         assert update.fixed_at is update.fault_to is None
+
+
+def test_an_incident_says_why_its_gate_shut_and_why_it_opened() -> None:
+    memory = Memory(at(0), fixed_at=at(50), basis="changed", shut_why="2 faulty looks in a row")
+    row = gate("open", memory, reasons=("3 healthy looks in a row", "the canary's proof was read"))
+    told = incident_course(incident(), row, [], POLICY, busy=False, caught=0, live=False, now=at(2000))
+    report = json.loads(told.report)
+    assert report["shut_because"] == "2 faulty looks in a row"
+    assert report["let_through_because"] == ["3 healthy looks in a row", "the canary's proof was read"]
+    assert report["closed_because"] == told.why == "the fault is gone, and nobody was caught in it"
+
+
+def test_an_incident_whose_place_left_the_config_closes_and_says_so() -> None:
+    known = [
+        incident(),
+        incident(id=2, destination="sold"),
+        incident(id=3, destination="", route="old"),
+        incident(id=4, destination="", route="eop"),
+        incident(id=5, destination="sold", state="closed"),
+    ]
+    found = dict(without_a_place(known, {"hybrid"}, ["eop"], at(70)))
+    assert {number: update.why for number, update in found.items()} == {
+        2: "the destination sold is no longer in the config",
+        3: "the route old is no longer in the config",
+    }
+    assert all((u.state, u.closed_at, u.fault_to) == ("closed", at(70), at(70)) for u in found.values())
 
 
 def test_strays_open_the_last_incident_again_or_a_new_one() -> None:
