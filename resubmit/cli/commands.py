@@ -60,6 +60,7 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
             ("serve", "service", "run the service in the foreground"),
             ("config", "config", "check the config, or show it whole"),
             ("journal", "journal", "the journal's size, soundness and backup"),
+            ("completion", "completion", "a script that completes commands and options in bash, zsh or fish"),
             ("demo", "service", "the whole story in a minute, in a world of its own"),
         ),
     ),
