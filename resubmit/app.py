@@ -158,9 +158,10 @@ async def _wire(config: Config, clock: Clock, journal: Journal, *, intake: bool,
     def changed(what: str) -> None:
         if what == "due":
             deliver.wake()
-        if what == "job":
+        elif what != "attempt":  # new mail, and mail that went as it should, is no news to recovery
+            told()
+        if what in ("job", "attempt"):
             observe.stir()
-        told()
 
     journal.on_change = changed
     if intake:

@@ -14,24 +14,25 @@ import structlog
 
 from resubmit import logbook
 from resubmit.clock import Clock
-from resubmit.flow.outcome import outcome_of
+from resubmit.flow.letters import letter_of
+from resubmit.flow.outcome import ended_of
 from resubmit.flow.pump import Pump
 from resubmit.flow.wake import Wake
-from resubmit.handoff import prepare
 from resubmit.handoff.events import tally, weigh
-from resubmit.handoff.letter import Letter
 from resubmit.handoff.pool import Pool
 from resubmit.handoff.routes import Table
 from resubmit.journal.door import Journal
-from resubmit.journal.verbs import DueMessage, Ended, Expect, Offer, Outcome, Stale
-from resubmit.model.attempt import Handed, Offered, kind_of
-from resubmit.model.ids import attempt_key, id_text
+from resubmit.journal.verbs import NOBODY_BARRED, Barred, DueMessage, Expect, GateRow, Offer, Stale
+from resubmit.model.attempt import Handed, kind_of
+from resubmit.model.ids import id_text
 from resubmit.model.moment import Ms
 from resubmit.recovery import allowance
+from resubmit.recovery.jobs import UNFINISHED
 
 log = structlog.get_logger()
 
-_BATCH = 200
+_BATCH = 100
+_STALE_RESTS: Ms = 1000
 _LOOK_AGAIN: Ms = 30_000
 """A pump looks at the journal so often even when nobody wakes it."""
 
@@ -97,44 +98,61 @@ class Deliver:
 
     async def _pump(self, pump: Pump) -> Ms:
         """Start what may go now; how long to wait before looking again, in ms."""
-        gate = await self._journal.gate(f"route:{pump.route.name}")
+        gates = {gate.name: gate for gate in await self._journal.gates()}
+        gate = gates.get(f"route:{pump.route.name}")
         state = gate.state if gate else None
         room = pump.room(allowance.together(state))
         if allowance.is_trial(state) and gate and pump.tried == gate.version:
             room, pump.tried = 0, None  # one trial a judgement; tried again when nobody judges
+        barred = await self._barred(gates)
+        if barred != pump.barred:
+            pump.waiting.clear()  # a gate closed or opened since they were found; the journal has them still
+            pump.barred = barred
         while room > 0 and not self._stopping and self._journal.floors().attempts:
-            now = self._clock.now()
             if not pump.waiting:
-                found = await self._journal.due(pump.route.name, now, _BATCH)
-                pump.waiting.extend(due for due in found if pump.key(due) not in pump.under_way)
-            if not pump.waiting:
-                next_due = await self._journal.next_due(pump.route.name)
-                return (
-                    min(max(next_due - now, 1), _LOOK_AGAIN) if next_due and next_due > now else _LOOK_AGAIN
-                )
+                span = await self._look(pump, barred)
+                if not pump.waiting:
+                    return span
             job = pump.waiting[0].recipients[0].job is not None
             delay = pump.limiter.take(self._clock.monotonic(), job=job)
             if delay and job:
                 return delay
             due = pump.waiting.popleft()
-            pump.start(due, self._offer(pump, due, delay, gate.version if gate else 0))
+            pump.start(due, self._offer(pump, due, delay, gates))
             pump.tried = gate.version if gate else None
             room -= 1
         return _LOOK_AGAIN
 
-    async def _offer(self, pump: Pump, due: DueMessage, delay: Ms, version: int) -> None:
+    async def _barred(self, gates: dict[str, GateRow]) -> Barred:
+        """Who may not go though it is due, as the gates stand."""
+        closed = allowance.closed({name: gate.state for name, gate in gates.items()})
+        if not closed:
+            return NOBODY_BARRED
+        return Barred(closed, allowance.forced(await self._journal.jobs(UNFINISHED)))
+
+    async def _look(self, pump: Pump, barred: Barred) -> Ms:
+        """What is due waits in the pump; when nothing is, how long until something will be."""
+        now, route = self._clock.now(), pump.route.name
+        found = await self._journal.due(route, now, _BATCH, barred)
+        rests_until = pump.fill(found, self._clock.monotonic())
+        if pump.waiting:
+            return 0
+        next_due = await self._journal.next_due(route, barred)
+        spans = [_LOOK_AGAIN]
+        if next_due is not None and next_due > now:
+            spans.append(next_due - now)
+        if rests_until is not None:
+            spans.append(max(rests_until - self._clock.monotonic(), 1))
+        return min(spans)
+
+    async def _offer(self, pump: Pump, due: DueMessage, delay: Ms, gates: dict[str, GateRow]) -> None:
         if delay:
             await asyncio.sleep(delay / 1000)
         route = pump.route
         first = due.recipients[0]
-        gates = [(f"route:{route.name}", version)]
+        names = [f"route:{route.name}"]
         if first.job is not None:
-            destination = await self._journal.gate(f"destination:{first.destination}")
-            asked = await self._journal.job(first.job)
-            if asked and not allowance.passes(destination.state if destination else None, asked.options):
-                pump.limiter.give_back()
-                return
-            gates.append((f"destination:{first.destination}", destination.version if destination else 0))
+            names.append(f"destination:{first.destination}")
         begun = await self._journal.begin(
             Offer(
                 message=due.message,
@@ -143,50 +161,47 @@ class Deliver:
                 begun_at=self._clock.now(),
                 recipients=tuple(Expect(r.n, r.state, r.attempt) for r in due.recipients),
                 job=first.job,
-                gates=tuple(gates),
+                gates=tuple((name, gates[name].version if name in gates else 0) for name in names),
             )
         )
         if isinstance(begun, Stale):
             pump.limiter.give_back()
+            pump.rest(due, self._clock.monotonic() + _STALE_RESTS)
             return
-        handed = await self._pool.hand(route, self._letter(due, begun.no, begun.recipients))
-        await self._end(pump, due, begun.offer, begun.no, handed)
-
-    def _letter(self, due: DueMessage, no: int, passed: tuple[int, ...]) -> Letter:
-        return Letter(
-            sender=due.sender,
-            parameters=due.parameters,
-            recipients=tuple((r.n, r.address, r.parameters) for r in due.recipients if r.n in passed),
-            head=prepare.trace_field(
-                key=self._key,
-                message=due.message,
-                no=no,
-                by=self._by,
-                helo=due.helo,
-                peer=due.peer,
-                protocol=due.protocol,
-                received_at=due.received_at,
-            ),
-            size=due.body.size,
+        letter = letter_of(
+            due,
+            begun.no,
+            begun.recipients,
+            key=self._key,
+            by=self._by,
             open_body=partial(self._journal.read_body, due.body, due.message),
-            key=attempt_key(due.message, no),
-            no=no,
         )
+        handed = await self._pool.hand(route, letter)
+        gate = gates.get(names[0])
+        is_open = allowance.together(gate.state if gate else None) is None
+        routine = is_open and first.job is None and first.attempt == 0
+        await self._end(pump, due, begun.offer, begun.no, handed, routine=routine)
 
-    async def _end(self, pump: Pump, due: DueMessage, offer: int, no: int, handed: Handed) -> None:
-        at = self._clock.now()
-        outcomes = tuple(self._outcome(pump, due, no, handed, offered, at) for offered in handed.results)
-        moved = await self._journal.end(
-            Ended(
-                offer=offer,
-                ended_at=at,
-                dot_at=handed.dot_at,
-                next_key=handed.next_key,
-                remote=handed.remote,
-                tls=handed.tls,
-                outcomes=outcomes,
-            )
+    async def _end(
+        self, pump: Pump, due: DueMessage, offer: int, no: int, handed: Handed, *, routine: bool
+    ) -> None:
+        """`routine`: unless something went wrong, there is nothing in it that recovery could learn from."""
+        weighed = [weigh(offered, handed, final=pump.route.final) for offered in handed.results]
+        if any(each.throttled for each in weighed):
+            pump.limiter.throttled(self._clock.monotonic())
+        ended = ended_of(
+            offer,
+            weighed,
+            due,
+            handed,
+            self._table,
+            no=no,
+            at=self._clock.now(),
+            give_up_after=self._give_up_after,
+            chance=self._clock.chance,
         )
+        news = not routine or any(each.meaning for each in weighed)
+        moved = await self._journal.end(ended, news=news)
         log.info(
             logbook.ATTEMPT_ENDED,
             message_id=id_text(due.message),
@@ -195,26 +210,8 @@ class Deliver:
             remote=handed.remote,
             tls=handed.tls,
             results=tally(handed.results),
-            reply=outcomes[0].reply if outcomes else "",
+            reply=ended.outcomes[0].reply if ended.outcomes else "",
             moved=len(moved),
         )
-        self._told()
-
-    def _outcome(
-        self, pump: Pump, due: DueMessage, no: int, handed: Handed, offered: Offered, at: Ms
-    ) -> Outcome:
-        weighed = weigh(offered, handed, final=pump.route.final)
-        if weighed.throttled:
-            pump.limiter.throttled(self._clock.monotonic())
-        where = next(r.destination for r in due.recipients if r.n == offered.n)
-        return outcome_of(
-            weighed,
-            due,
-            offered,
-            handed,
-            self._table.destinations.get(where),
-            no=no,
-            at=at,
-            give_up_after=self._give_up_after,
-            chance=self._clock.chance,
-        )
+        if news:
+            self._told()

@@ -10,7 +10,7 @@ from typing import Any
 from resubmit.flow.wake import Wake
 from resubmit.handoff.limiter import Limiter
 from resubmit.handoff.settings import Route
-from resubmit.journal.verbs import DueMessage
+from resubmit.journal.verbs import NOBODY_BARRED, DueMessage
 from resubmit.model.moment import Ms
 
 
@@ -22,7 +22,9 @@ class Pump:
         self.limiter = Limiter(route.rate, now)
         self.wake = Wake()
         self.waiting: deque[DueMessage] = deque()
+        self.barred = NOBODY_BARRED
         self.under_way: dict[tuple[int, int, int | None], asyncio.Task[None]] = {}
+        self.resting: dict[tuple[int, int, int | None], Ms] = {}
         self.tried: int | None = None
 
     @staticmethod
@@ -35,6 +37,21 @@ class Pump:
             del self.under_way[key]
         most = self.route.max_connections if together is None else min(together, self.route.max_connections)
         return most - len(self.under_way)
+
+    def fill(self, found: list[DueMessage], now: Ms) -> Ms | None:
+        """Those of `found` that can be started wait for their place; when the first of those that rest may
+        be asked for again (monotonic)."""
+        self.resting = {key: until for key, until in self.resting.items() if until > now}
+        for due in found:
+            key = self.key(due)
+            if key not in self.under_way and key not in self.resting:
+                self.waiting.append(due)
+        return min(self.resting.values(), default=None)
+
+    def rest(self, due: DueMessage, until: Ms) -> None:
+        """It was due and could not begin: something turned or moved just now. Asked at once again and again
+        it would keep the loop busy."""
+        self.resting[self.key(due)] = until
 
     def start(self, due: DueMessage, offer: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(offer)

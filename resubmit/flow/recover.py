@@ -195,7 +195,7 @@ class Recover:
         again, and nobody else goes in their place."""
         journal, job = self._journal, order.job
         if order.recall:
-            await journal.make_due(list(order.recall), jobs.FOREVER)
+            await journal.recall(order.recall, now)
             await journal.set_job_items(job, [(key, fate.WAITING, None) for key in order.recall])
         if order.skip:
             await journal.set_job_items(job, [(key, fate.SKIPPED, None) for key in order.skip])

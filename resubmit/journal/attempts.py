@@ -93,6 +93,12 @@ set due_at = ?, lane = ?, job = ?, route = coalesce(?, route)
 where message = ? and n = ? and state = ?
 """
 
+_RECALL = """
+update recipient
+set lane = 0, job = null, due_at = case when state in ('journaled', 'retrying') then due_at end
+where message = ? and n = ? and state = ? and job is not null
+"""
+
 _ITEM_RELEASE = """
 update job_item
 set state = 'released', released_at = ?
@@ -256,5 +262,21 @@ def make_due(
             connection.execute(_ITEM_RELEASE, (at, job, key.message, key.n))
         why = f"by job {job}" if job is not None else "at once"
         moves.tell(connection, key.message, key.n, at, "made_due", row, row.state, why)
+        count += 1
+    return count
+
+
+def recall(connection: sqlite3.Connection, keys: Sequence[RecipientKey], at: Ms) -> int:
+    """What a job made due and has not begun is called back; returns how many.
+
+    What is ours to send anyway (journaled, retrying) stays due; for the rest no attempt is due.
+    """
+    count = 0
+    for key in keys:
+        row = moves.find(connection, key.message, key.n)
+        if row is None or row.job is None or row.due_at is None:
+            continue
+        connection.execute(_RECALL, (key.message, key.n, row.state))
+        moves.tell(connection, key.message, key.n, at, "recalled", row, row.state, f"by job {row.job}")
         count += 1
     return count

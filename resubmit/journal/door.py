@@ -85,11 +85,12 @@ class Journal(Reads):
         """The intent to offer is on the disk, for the recipients that still stand as expected."""
         return await self._write(lambda connection: attempts.begin(connection, offer))
 
-    async def end(self, ended: Ended) -> list[Moved | Stale]:
-        """What each recipient got from an offer; one answer an outcome."""
-        return await self._write(
-            lambda connection: attempts.end(connection, ended), "due", "evidence", "job", vital=True
-        )
+    async def end(self, ended: Ended, *, news: bool = True) -> list[Moved | Stale]:
+        """What each recipient got from an offer; one answer an outcome. `news`: recovery may want to know."""
+        wakes = ["evidence", "job"] if news else ["attempt"]
+        if any(outcome.due_at is not None for outcome in ended.outcomes):
+            wakes.append("due")
+        return await self._write(lambda connection: attempts.end(connection, ended), *wakes, vital=True)
 
     async def move(self, wanted: Sequence[Move]) -> list[Moved | Stale]:
         """Events of timers and operators; one answer a move."""
@@ -104,6 +105,10 @@ class Journal(Reads):
         return await self._write(
             lambda connection: attempts.make_due(connection, keys, at, route, job), "due", "job"
         )
+
+    async def recall(self, keys: Sequence[RecipientKey], at: Ms) -> int:
+        """What a job made due and has not begun is not due for it any more; returns how many."""
+        return await self._write(lambda connection: attempts.recall(connection, keys, at), "due", "job")
 
     async def adopt_orphans(self, at: Ms) -> int:
         """Attempts that a dead process left open are in doubt; returns how many recipients."""
@@ -153,11 +158,17 @@ class Journal(Reads):
         incident: int | None = None,
     ) -> int | Stale:
         """The gate stands at `to`; returns its new version. A gate that never turned is at version 0."""
-        return await self._write(
-            lambda connection: gates.turn(connection, gate, from_version, to, reasons, at, data, incident),
-            "gate",
-            "due",
-        )
+        self._gates_turn()
+        try:
+            return await self._write(
+                lambda connection: gates.turn(
+                    connection, gate, from_version, to, reasons, at, data, incident
+                ),
+                "gate",
+                "due",
+            )
+        finally:
+            self._gates_turn()
 
     async def open_incident(self, destination: str, route: str, cause: str, at: Ms, fault_from: Ms) -> int:
         """A new incident; returns its id."""

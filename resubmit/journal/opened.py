@@ -33,6 +33,7 @@ from resubmit.journal.connection import (
 )
 from resubmit.journal.lock import Lock
 from resubmit.journal.reserve import Floors, Reserve
+from resubmit.journal.verbs import GateRow
 from resubmit.journal.writer import QUEUE_OCTETS, Stats, Work, Writer
 from resubmit.model.ids import IdMaker
 from resubmit.model.moment import SECOND, Ms
@@ -76,6 +77,8 @@ class Opened:
         self._floors_at: Ms = 0
         self._pruning = asyncio.Lock()
         self._pruned: dict[str, int] = {}
+        self._gates: dict[str, GateRow] | None = None
+        self._turns = 0
         self._reserve = Reserve(folder, settings.reserve)
         self._bodies = Bodies(folder, inline=inline, faults=faults)
         self._connection = connection
@@ -217,6 +220,11 @@ class Opened:
             self._floors = Floors(free >= self.settings.intake_floor, free >= self.settings.attempt_floor)
         backlog = self._writer.queued_octets > QUEUE_OCTETS // 2
         return Floors(self._floors.intake and not backlog, self._floors.attempts)
+
+    def _gates_turn(self) -> None:
+        """What was remembered of gates is read again; this process alone turns them."""
+        self._turns += 1
+        self._gates = None
 
     async def _write(self, work: Work[T], *wakes: str, octets: int = 0, vital: bool = False) -> T:
         """Run a write in the next commit."""

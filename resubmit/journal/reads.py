@@ -10,6 +10,8 @@ from resubmit.journal.connection import sqlite3
 from resubmit.journal.opened import Opened
 from resubmit.journal.readers import replayable, selection
 from resubmit.journal.verbs import (
+    NOBODY_BARRED,
+    Barred,
     Candidate,
     Coverage,
     DueMessage,
@@ -72,13 +74,14 @@ class Reads(Opened):
 
     # ── what is due ─────────────────────────────────────────────────────────────────────────────────
 
-    async def due(self, route: str, now: Ms, limit: int) -> list[DueMessage]:
-        """Up to `limit` offers that are due on a route, new mail and retries first."""
-        return await self._read(lambda connection: due.due(connection, route, now, limit))
+    async def due(self, route: str, now: Ms, limit: int, barred: Barred = NOBODY_BARRED) -> list[DueMessage]:
+        """Up to `limit` offers that are due on a route, new mail and retries first; barred ones are left
+        out."""
+        return await self._read(lambda connection: due.due(connection, route, now, limit, barred))
 
-    async def next_due(self, route: str) -> Ms | None:
-        """When the next attempt on a route is due, None when none waits."""
-        return await self._read(lambda connection: due.next_due(connection, route))
+    async def next_due(self, route: str, barred: Barred = NOBODY_BARRED) -> Ms | None:
+        """When the next attempt on a route is due, None when none waits but barred ones."""
+        return await self._read(lambda connection: due.next_due(connection, route, barred))
 
     async def routes_with_work(self) -> list[str]:
         """The routes on which attempts wait."""
@@ -121,12 +124,22 @@ class Reads(Opened):
     # ── recovery ────────────────────────────────────────────────────────────────────────────────────
 
     async def gates(self) -> list[GateRow]:
-        """Every gate that ever turned."""
-        return await self._read(gates.gates)
+        """Every gate that ever turned, by name. Remembered until the next one turns, because it is asked
+        before every attempt."""
+        return list((await self._every_gate()).values())
 
     async def gate(self, name: str) -> GateRow | None:
         """A gate, None while it never turned: then it is open, at version 0."""
-        return await self._read(lambda connection: gates.gate(connection, name))
+        return (await self._every_gate()).get(name)
+
+    async def _every_gate(self) -> dict[str, GateRow]:
+        if self._gates is not None:
+            return self._gates
+        turns = self._turns
+        found = {gate.name: gate for gate in await self._read(gates.gates)}
+        if turns == self._turns:  # else one turned while it was read
+            self._gates = found
+        return found
 
     async def looks(self, target: str, since: Ms, limit: int = 40) -> list[LookRow]:
         """Looks at a gate's target, newest first."""

@@ -95,6 +95,18 @@ class DueMessage:
 
 
 @dataclass(frozen=True, slots=True)
+class Barred:
+    """Whose turn has not come though it is due: what a job resubmits to one of these destinations, unless
+    the job is one of `forced`. Mail that we were about to hand off or retry anyway is never barred."""
+
+    destinations: frozenset[str] = frozenset()
+    forced: frozenset[int] = frozenset()
+
+
+NOBODY_BARRED = Barred()
+
+
+@dataclass(frozen=True, slots=True)
 class Expect:
     """A recipient as the caller saw it when it decided: the offer is void for it if it has moved since."""
 

@@ -5,6 +5,9 @@ Source: design, section 4 (*What opens and closes a gate*).
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
 from resubmit.recovery.jobs import options_of
 
 _TOGETHER: dict[str, int | None] = {"open": None, "testing": 1, "closed": 0}
@@ -23,7 +26,26 @@ def is_trial(gate: str | None) -> bool:
     return gate == "testing"
 
 
-def passes(gate: str | None, job_options: str) -> bool:
-    """Whether a job's recipient may still go to a destination whose gate stands so: what was made due just
-    before the gate closed stays here, unless a person forced the job through it."""
-    return gate != "closed" or options_of(job_options).force
+class Asked(Protocol):
+    """As much of a job as counts here; `options` as in its row."""
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def options(self) -> str: ...
+
+
+def closed(gates: Mapping[str, str]) -> frozenset[str]:
+    """The destinations whose gate is closed. `gates`: name → state."""
+    kind = "destination:"
+    return frozenset(
+        name.removeprefix(kind)
+        for name, state in gates.items()
+        if name.startswith(kind) and together(state) == 0
+    )
+
+
+def forced(jobs: Iterable[Asked]) -> frozenset[int]:
+    """The jobs that go through a closed gate all the same: what another one made due just before the gate
+    closed stays here, unless a person forced its job through."""
+    return frozenset(job.id for job in jobs if options_of(job.options).force)

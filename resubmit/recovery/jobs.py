@@ -32,8 +32,6 @@ UNFINISHED = (WAITING, RUNNING)
 DONE = "done"
 AT_A_TIME = 500
 """Waiting recipients of a job that are weighed in one pass, the nearest deadlines first."""
-FOREVER: Ms = 253_402_300_799_000
-"""The last second of the year 9999: when what was called back is due."""
 
 
 @dataclass(frozen=True, slots=True)
