@@ -110,7 +110,7 @@ def _one(args: argparse.Namespace, out: Output) -> int:
     elif out.quiet:
         out.line(str(incident.id))
     else:
-        _show(incident, false_ndrs, out)
+        _show(incident, report_object(incident, false_ndrs)["why"], false_ndrs, out)
     return 0
 
 
@@ -120,7 +120,10 @@ def _cell(value: object) -> str:
     return f"'{text}" if text[:1] in ("=", "+", "-", "@") else text
 
 
-def _show(incident: IncidentView, false_ndrs: list[FalseNdr], out: Output) -> None:
+_WHY = {"shut": "its gate shut", "let_through": "mail was let through again", "closed": "it closed"}
+
+
+def _show(incident: IncidentView, why: dict[str, list[str]], false_ndrs: list[FalseNdr], out: Output) -> None:
     out.line(f"Incident {incident.id}: {incident.state}")
     at = [f"destination {clean(incident.destination)}"] if incident.destination else []
     at += [f"route {clean(incident.route)}"] if incident.route else []
@@ -133,6 +136,9 @@ def _show(incident: IncidentView, false_ndrs: list[FalseNdr], out: Output) -> No
     if incident.closed_at is not None:
         lasted = span_text(incident.closed_at - incident.opened_at)
         out.line(f"  closed       {when(incident.closed_at)}, after {lasted}")
+    for what, reasons in why.items():
+        if reasons:
+            out.text(f"{_WHY[what]}: {'; '.join(reasons)}", "  ")
     out.line()
     for name in ("stuck", "recovered", "failed", "unproven", "unknown", "duplicates"):
         out.line(f"  {name:<11}{getattr(incident, name):>8}  {_MEANING[name]}")

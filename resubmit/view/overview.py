@@ -66,8 +66,10 @@ def incident_object(incident: IncidentView) -> Plain:
 def report_object(incident: IncidentView, false_ndrs: Sequence[FalseNdr]) -> Plain:
     """The object of `incidents report --json`: the incident with its counts, in recipients.
 
-    `false_ndrs`: the senders due a bounce from a copy the far side still tries, and when.
+    `false_ndrs`: the senders due a bounce from a copy the far side still tries, and when. `why`: why the gate
+    shut, why it let mail through again, and why the incident closed, each a list of reasons.
     """
+    told = incident.report
     return {
         **incident_object(incident),
         "fault_from": rfc3339(incident.fault_from),
@@ -79,10 +81,20 @@ def report_object(incident: IncidentView, false_ndrs: Sequence[FalseNdr]) -> Pla
         "unproven": incident.unproven,
         "unknown": incident.unknown,
         "duplicates": incident.duplicates,
+        "why": {
+            "shut": _words(told.get("shut_because")),
+            "let_through": _words(told.get("let_through_because")),
+            "closed": [*_words(told.get("closed_because")), *_words(told.get("explained"))],
+        },
         "false_ndrs": [
             {"sender": f.sender, "recipients": f.recipients, "at": rfc3339(f.at)} for f in false_ndrs
         ],
     }
+
+
+def _words(told: object) -> list[str]:
+    found = told if isinstance(told, list) else [told]
+    return [str(one) for one in found if one]
 
 
 def job_object(job: JobView) -> Plain:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from resubmit.cli.table import width
 from resubmit.model.moment import HOUR, MINUTE
 from tests.helpers.factory import NOW, recipient
@@ -115,6 +117,27 @@ def test_incidents_are_listed_and_reported(desk: Desk) -> None:
         {"sender": "app@example.org", "recipients": 1, "at": "2026-11-25T09:00:01.000Z"}  # 24h after its 250
     ]
     assert fits(desk.ask("incidents").out)
+    assert fits(desk.ask("incidents", "report").out)
+
+
+def test_a_report_says_why_the_gate_shut_and_why_it_let_mail_through(desk: Desk) -> None:
+    trouble(desk)
+    told = {
+        "shut_because": "2 faulty looks in a row: certificate_expired",
+        "let_through_because": ["3 healthy looks in a row", "the canary's proof was read"],
+        "closed_because": "every recipient is settled",
+        "explained": ["an operator holds it"],
+    }
+    desk.shelf.run("update incident set report = ?", json.dumps(told))
+
+    assert desk.ask("incidents", "report", "1", "--json").json["why"] == {
+        "shut": ["2 faulty looks in a row: certificate_expired"],
+        "let_through": ["3 healthy looks in a row", "the canary's proof was read"],
+        "closed": ["every recipient is settled", "an operator holds it"],
+    }
+    said = " ".join(desk.ask("incidents", "report").out.split())
+    assert "its gate shut: 2 faulty looks in a row: certificate_expired" in said
+    assert "mail was let through again: 3 healthy looks in a row; the canary's proof was read" in said
     assert fits(desk.ask("incidents", "report").out)
 
 
