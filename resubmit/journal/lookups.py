@@ -77,8 +77,10 @@ where message = ?
 order by n
 """
 
+# An orphan's dot may have left, at a time that died with its process: not before it began, and hardly later.
 _ATTEMPTS = """
-select a.n, a.no, a.offer, o.begun_at, case when a.accepted then a.ended_at end, o.dot_at, a.ended_at,
+select a.n, a.no, a.offer, o.begun_at, case when a.accepted then a.ended_at end,
+    coalesce(o.dot_at, case when a.event = 'attempt_orphaned' then o.begun_at end), a.ended_at,
     a.stage, coalesce(o.next_key, ''), o.remote
 from attempt a
 join offer o on o.id = a.offer

@@ -6,11 +6,12 @@ import asyncio
 
 import pytest
 
+from resubmit.evidence import ownership
 from resubmit.journal import moves, read
 from resubmit.journal.door import Journal
-from resubmit.journal.verbs import Begun, Destined, Expect, Moved, Stale
-from resubmit.model.evidence import Cause, Holder, Mend, Scope
-from resubmit.model.moment import DAY, HOUR, MINUTE
+from resubmit.journal.verbs import Begun, Destined, Expect, Lookup, Moved, Stale
+from resubmit.model.evidence import Cause, Evidence, Holder, Mend, Scope, Status
+from resubmit.model.moment import DAY, HOUR, MINUTE, SECOND
 from resubmit.model.recipient import Event, Impossible, RecipientKey, State
 from tests.helpers.journals import (
     NOW,
@@ -173,6 +174,23 @@ async def test_orphans_are_in_doubt_and_adopted_once(journal: Journal) -> None:
     assert await state(journal, message) is State.IN_DOUBT
     assert await state(journal, overtaken) is State.DELIVERED
     assert await journal.adopt_orphans(NOW + HOUR) == 0
+
+
+async def test_a_trace_of_an_orphan_tells_that_it_was_taken(journal: Journal) -> None:
+    message = await journal.record(arrival())
+    begun = await journal.begin(offer(message))
+    assert isinstance(begun, Begun)
+    await journal.adopt_orphans(NOW + HOUR)
+    ((candidate,),) = await journal.candidates([Lookup(key="1@example.org")])
+    (orphan,) = candidate.recipients[0].attempts
+    # Its dot may have left, and died with the process: by now it is known only when it began.
+    assert (orphan.accepted_at, orphan.dot_at) == (None, orphan.begun_at)
+    row = Evidence(
+        "trace_csv", Status.RELAYED, received_at=orphan.begun_at + SECOND, network_message_id="guid-1"
+    )
+    owned = ownership.own(row, candidate.recipients[0])
+    assert owned is not None
+    assert (owned.no, owned.binds) == (1, True)
 
 
 async def test_failures_count_attempts_without_acceptance_in_a_row(journal: Journal) -> None:
