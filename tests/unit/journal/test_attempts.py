@@ -10,7 +10,7 @@ from resubmit.evidence import ownership
 from resubmit.journal import moves, read
 from resubmit.journal.door import Journal
 from resubmit.journal.verbs import Begun, Destined, Expect, Lookup, Moved, Stale
-from resubmit.model.evidence import Cause, Evidence, Holder, Mend, Scope, Status
+from resubmit.model.evidence import Cause, Evidence, Holder, Mend, Scope, Source, Status
 from resubmit.model.moment import DAY, HOUR, MINUTE, SECOND
 from resubmit.model.recipient import Event, Impossible, RecipientKey, State
 from tests.helpers.journals import (
@@ -186,7 +186,7 @@ async def test_a_trace_of_an_orphan_tells_that_it_was_taken(journal: Journal) ->
     # Its dot may have left, and died with the process: by now it is known only when it began.
     assert (orphan.accepted_at, orphan.dot_at) == (None, orphan.begun_at)
     row = Evidence(
-        "trace_csv", Status.RELAYED, received_at=orphan.begun_at + SECOND, network_message_id="guid-1"
+        Source.TRACE_CSV, Status.RELAYED, received_at=orphan.begun_at + SECOND, network_message_id="guid-1"
     )
     owned = ownership.own(row, candidate.recipients[0])
     assert owned is not None
