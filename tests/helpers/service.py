@@ -24,7 +24,7 @@ import pytest
 
 from resubmit.journal import read
 
-LIMIT = 60.0
+LIMIT = 40.0
 """Seconds after which something that was to happen counts as never happening."""
 
 ROOT = Path(__file__).parents[2]
@@ -104,12 +104,15 @@ QUICK = (
 """A [recovery] with spans that a test can wait for."""
 
 
-def route(name: str, port: int, *domains: str, more: str = "", destination: str = "") -> str:
+def route(
+    name: str, port: int, *domains: str, final: bool = True, more: str = "", destination: str = ""
+) -> str:
     """A route to that port of this machine, without TLS, and a destination of the same name for these
-    domains. Its 250 is a delivery. `more`, `destination`: further lines of either table."""
+    domains. `more`, `destination`: further lines of either table."""
     names = ", ".join(f'"{domain}"' for domain in domains or ("*",))
     return (
-        f'[[route]]\nname = "{name}"\nhost = "127.0.0.1"\nport = {port}\ntls = "none"\nfinal = true\n{more}\n'
+        f'[[route]]\nname = "{name}"\nhost = "127.0.0.1"\nport = {port}\ntls = "none"\n'
+        f"final = {str(final).lower()}\n{more}\n"
         f'[[destination]]\nname = "{name}"\ndomains = [{names}]\nhandoff = "{name}"\n{destination}\n'
     )
 
