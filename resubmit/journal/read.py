@@ -25,6 +25,7 @@ from resubmit.journal.readers.answers import (
     Step,
     UnreadableView,
 )
+from resubmit.journal.readers.envelopes import EnvelopeView, envelope
 from resubmit.journal.readers.figures import metrics
 from resubmit.journal.readers.messages import (
     GROUPINGS,
@@ -61,6 +62,7 @@ __all__ = [
     "SORTS",
     "AuditView",
     "DestinationView",
+    "EnvelopeView",
     "FalseNdr",
     "Figures",
     "GateView",
@@ -79,6 +81,7 @@ __all__ = [
     "body",
     "connect",
     "destination_routes",
+    "envelope",
     "false_ndrs",
     "gates",
     "grouped",

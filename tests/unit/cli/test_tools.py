@@ -99,6 +99,44 @@ def test_exported_bytes_are_the_journaled_ones(desk: Desk) -> None:
     assert (out / f"{id_text(big)}.eml").read_bytes() == octets * 9
 
 
+def test_an_mbox_holds_all_and_is_never_added_to(desk: Desk) -> None:
+    kept, gone = desk.shelf.message(body=b"Subject: x\r\n\r\nFrom me\r\n"), desk.shelf.message(body_kept=0)
+    out = desk.folder / "out"
+    words = ("export", id_text(gone), id_text(kept), "--format", "mbox", "--out", str(out))
+
+    assert desk.ask(*words).code == 5
+
+    said = (out / "resubmit.mbox").read_bytes()
+    assert said == b"From app@example.org Tue Nov 24 11:00:00 2026\nSubject: x\n\n>From me\n\n"
+    assert desk.ask(*words).code == 1
+    assert (out / "resubmit.mbox").read_bytes() == said
+    assert desk.ask("export", id_text(gone), "--format", "mbox", "--out", str(desk.folder / "b")).code == 1
+    assert list((desk.folder / "b").iterdir()) == []
+
+
+def test_a_replay_file_has_only_those_who_are_still_open(desk: Desk) -> None:
+    octets = b"X-Receiver: <evil@x>\r\n\r\nhello\r\n"
+    some = desk.shelf.message(
+        recipient("ann@contoso.com", "deferred"), recipient("bob@contoso.com", "delivered"), body=octets
+    )
+    none = desk.shelf.message(recipient("bob@contoso.com", "delivered"))
+    out = desk.folder / "out"
+    words = ("export", id_text(some), id_text(none), "--format", "replay", "--out", str(out))
+
+    answer = desk.ask(*words)
+
+    assert answer.code == 5
+    assert "none of its recipients is open" in answer.err
+    (file,) = out.iterdir()
+    head, _, rest = file.read_bytes().partition(b"X-CreatedBy")
+    assert file.name == f"{id_text(some)}.eml"
+    assert head == b"X-Sender: <app@example.org>\r\nX-Receiver: <ann@contoso.com>\r\n"
+    assert rest.endswith(b"\r\n" + octets)
+    assert desk.ask(*words).code == 1
+    named = desk.ask("export", id_text(none), "--state", "delivered", "--format", "replay", "--out", str(out))
+    assert named.code == 0
+
+
 def test_a_file_that_is_there_is_not_written_over(desk: Desk) -> None:
     number = id_text(desk.shelf.message())
     (desk.folder / f"{number}.eml").write_text("mine")
