@@ -1,36 +1,45 @@
 """What a reply, deferral or code means: cause, whom it concerns, what ends it, what to do.
 
-The table is `signs.toml`: data, loaded and compiled once, on the first question. A text is cut into
-layers, since Exchange wraps replies in replies (`450 4.4.317 … [Message=451 5.7.3 STARTTLS is …]`): the
-innermost layer that a sign fits decides; codes without a text are asked last. What no sign fits is
-`other`, never `tls` by guess: transient waits, permanent needs a person.
+The table is data (table.py). A text is cut into layers, since replies are wrapped in replies
+(`450 4.4.317 … [Message=451 5.7.3 STARTTLS is …]`), and asked about in this order:
 
+1. texts, the innermost layer first, then the text as a whole;
+2. a `[Message=` that was cut off in the middle of a known text, when all it may have been have one cause;
+3. the step of our own conversation that failed, where there was no reply;
+4. codes without a known text: Microsoft's, then the IANA registry's, the innermost layer first;
+5. what is said of a reply as a whole (`Message expired`), then its first digits.
+
+What no sign fits is `other`, never `tls` by guess: transient waits, permanent needs a person.
+
+Promises: total, deterministic; blind to case, white space and folding.
 Source: microsoft.md sections 3.3 and 4; RFC 3463 and the IANA registry of enhanced status codes.
-Limits: English texts; a translated one is known by its code only.
+Limits: of translated texts only the most common are known; others by their codes.
 """
 
 from __future__ import annotations
 
 import re
-import tomllib
-from dataclasses import dataclass, replace
-from functools import cache, lru_cache
-from importlib import resources
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 
+from resubmit.meaning.layers import Layer, bare, codes, layers, layers_of
+from resubmit.meaning.table import LAST, Sign, by_text, files_of_codes, of_codes, signs
 from resubmit.model.evidence import Cause, Meaning, Mend, Scope
 
-_STAMP = re.compile(r"\s*\[[^\[\]\s]+ \d{4}-\d\d-\d\dT[\d:.]+Z(?: [0-9A-Fa-f]{8,})?\]?")
-_NOISE = re.compile(r"\s*\[(?:LastAttempted(?:ServerName|IP)|SmtpSecurity)=[^\]\[]*\]?")
-_INNER = re.compile(
-    r"(?<![\d.\w:\[])[245]\d\d[ -](?:[245]\.\d{1,3}\.\d{1,3}(?!\.?\d)|(?=\D))"
-    r"|\[Message=|(?<=\()(?=Socket error)|(?<= -> )"
+__all__ = ["Found", "Layer", "codes", "found_in", "is_expiry", "layers", "meaning_of"]
+
+_EXPIRY = re.compile(
+    r"message (?:has )?(?:expired|timed out)|QUEUE\.Expired|delivery time expired|retry time ?out exceeded"
+    r"|retry time not reached for any host after a long failure|has been in the queue too long"
+    r"|(?:could not be|cannot be|couldn't be) (?:delivered|sent) (?:for|within) (?:\S+ )?\d+ (?:hour|day)"
+    r"|cannot send message (?:for|within) \d+",
+    re.IGNORECASE,
 )
-_HEAD = re.compile(r"\s*(?P<code>[245]\d\d)(?:[ -]+(?P<enhanced>[245]\.\d{1,3}\.\d{1,3})(?!\.?\d))?(?!\d)")
-_BARE_ENHANCED = re.compile(r"\s*#?(?P<enhanced>[245]\.\d{1,3}\.\d{1,3})(?!\.?\d)")
-_EXPIRY = re.compile(r"message (?:has )?expired|QUEUE\.Expired|delivery time expired", re.IGNORECASE)
 _EXPIRY_CODE = re.compile(r"5\.4\.(?:7|30\d|31[2-8])|5\.7\.32[0-5]|5\.4\.8")
-_LONGEST = 8_192
-"""Characters of a text that are looked at: more is not a reply."""
+_EXPIRY_STATUS = re.compile(r"[45]\.4\.7")
+_SHORTEST_CUT = 6
+"""Letters of a text cut off in the middle that are enough to go by."""
 
 _STAGES = {
     "lookup": Cause.CONNECTION,
@@ -43,71 +52,11 @@ _STAGES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Sign:
-    """One line of signs.toml, compiled. `scope` may be `hop` or `client`: see the head of that file."""
+class Found:
+    """The sign that fits, and the layer it fits."""
 
-    id: str
-    text: re.Pattern[str] | None
-    enhanced: re.Pattern[str] | None
-    code: re.Pattern[str] | None
-    cause: Cause
-    scope: str
-    mend: Mend
-    advice: str
-    source: str
-    generic: bool
-    examples: tuple[str, ...]
-
-    def fits(self, layer: Layer) -> bool:
-        """Whether everything it asks for is in the layer."""
-        if self.enhanced is not None and not self.enhanced.fullmatch(layer.enhanced):
-            return False
-        if self.code is not None and not self.code.fullmatch(layer.code):
-            return False
-        return self.text is None or self.text.search(layer.text) is not None
-
-
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """A reply inside a reply, without what is nested in it; code and enhanced code "" where it has none."""
-
-    text: str
-    code: str = ""
-    enhanced: str = ""
-
-
-@cache
-def signs() -> tuple[Sign, ...]:
-    """The table, in its order."""
-    data = tomllib.loads(resources.files("resubmit.meaning").joinpath("signs.toml").read_text("utf-8"))
-    return tuple(_sign(row) for row in data["sign"])
-
-
-@cache
-def _split_signs() -> tuple[tuple[Sign, ...], tuple[Sign, ...]]:
-    return tuple(s for s in signs() if not s.generic), tuple(s for s in signs() if s.generic)
-
-
-def _sign(row: dict[str, object]) -> Sign:
-    def pattern(key: str) -> re.Pattern[str] | None:
-        value = row.get(key)
-        return re.compile(str(value), re.IGNORECASE) if value else None
-
-    examples = row.get("example", [])
-    assert isinstance(examples, list)
-    return Sign(
-        id=str(row["id"]),
-        text=pattern("text"),
-        enhanced=pattern("enhanced"),
-        code=pattern("code"),
-        cause=Cause(str(row["cause"])),
-        scope=str(row["scope"]),
-        mend=Mend(str(row["mend"])),
-        advice=str(row["advice"]),
-        source=str(row["source"]),
-        generic=bool(row.get("generic", False)),
-        examples=tuple(str(example) for example in examples),
-    )
+    sign: Sign
+    layer: Layer
 
 
 def meaning_of(text: str, *, code: int | None = None, enhanced: str = "", where: str = "") -> Meaning:
@@ -117,41 +66,80 @@ def meaning_of(text: str, *, code: int | None = None, enhanced: str = "", where:
     (model.attempt.Stage) of our own conversation it was met at, "" when somebody else reports it: then
     what is wrong between two ends is the destination's, not our route's. Never raises.
     """
-    shown = _NOISE.sub("", _STAMP.sub("", " ".join(text[:_LONGEST].split())))
-    return _meaning(shown, code, enhanced, where)
+    return _meaning(bare(text), code, enhanced, where)
+
+
+def found_in(text: str, *, code: int | None = None, enhanced: str = "") -> Found | None:
+    """The sign that decides what a text means when somebody else reports it; None: nobody knows."""
+    shown = bare(text)
+    return _found(shown, layers_of(shown, code, enhanced), where="")
 
 
 @lru_cache(maxsize=4096)
-def _meaning(text: str, code: int | None, enhanced: str, where: str) -> Meaning:
-    found = layers(text, code, enhanced)
-    specific, generic = _split_signs()
-    for layer in reversed(found):
-        for sign in specific:
-            if sign.fits(layer):
-                return _resolved(sign, where)
-    outer = found[0]
-    if where in _STAGES and not outer.code:
+def _meaning(shown: str, code: int | None, enhanced: str, where: str) -> Meaning:
+    cut = layers_of(shown, code, enhanced)
+    found = _found(shown, cut, where)
+    if found is not None:
+        return _resolved(found, where)
+    if where in _STAGES and not cut[0].code:
         return _of_stage(where)
-    for sign in generic:
-        if sign.fits(outer):
-            # A 4xx is what its first digit says, whatever the enhanced code behind it (451 5.7.3).
-            meaning = _resolved(sign, where)
-            return replace(meaning, mend=Mend.TIME) if _waits(outer, meaning) else meaning
-    return _unknown(outer)
+    return _unknown(next((layer for layer in cut if layer.code or layer.enhanced), cut[0]))
 
 
-def _waits(layer: Layer, meaning: Meaning) -> bool:
-    return layer.code.startswith("4") and meaning.mend in (Mend.PERSON, Mend.NEVER)
+def _found(shown: str, cut: Sequence[Layer], where: str) -> Found | None:
+    inward = cut[::-1]
+    whole = [Layer(shown, cut[0].code, cut[0].enhanced)] if len(cut) > 1 else []
+    found = _by_text([*inward, *whole], last=False) or _by_cut_text(inward[0])
+    if found is not None or (where in _STAGES and not cut[0].code):
+        return found
+    first = [file for file in files_of_codes() if file not in LAST]
+    found = _by_codes(inward, first) or _by_text(inward, last=True)
+    return found or _by_codes(inward, LAST)
 
 
-def _resolved(sign: Sign, where: str) -> Meaning:
-    if sign.scope == "hop":
+def _by_text(inward: Sequence[Layer], *, last: bool) -> Found | None:
+    for layer in inward:
+        if sign := by_text(layer.text, layer.code, layer.enhanced, last=last):
+            return Found(sign, layer)
+    return None
+
+
+def _by_codes(inward: Sequence[Layer], files: Sequence[str]) -> Found | None:
+    for file in files:
+        for layer in inward:
+            if (layer.code or layer.enhanced) and (sign := of_codes(file, layer.code, layer.enhanced)):
+                return Found(sign, layer)
+    return None
+
+
+def _by_cut_text(layer: Layer) -> Found | None:
+    start = re.sub(r"^[245]\d\d[ -](?:[245]\.\d+\.\d+ )?", "", layer.text).strip()
+    if not layer.is_cut or len(start) < _SHORTEST_CUT:
+        return None
+    fitting = [
+        sign for sign in signs() if any(p.is_plain and p.text.lower().startswith(start) for p in sign.says)
+    ]
+    one_cause = len({sign.known.cause for sign in fitting}) == 1
+    return Found(fitting[0], layer) if one_cause else None
+
+
+def _resolved(found: Found, where: str) -> Meaning:
+    known = found.sign.known
+    if known.scope == "hop":
         scope = Scope.ROUTE if where else Scope.DESTINATION
-    elif sign.scope == "client":
+    elif known.scope == "client":
         scope = Scope.ROUTE if where else Scope.MESSAGE
     else:
-        scope = Scope(sign.scope)
-    return Meaning(sign.cause, scope, sign.mend, sign.advice, sign.id)
+        scope = Scope(known.scope)
+    return Meaning(known.cause, scope, _mend(found), known.advice, known.id)
+
+
+def _mend(found: Found) -> Mend:
+    """A 4xx is what its first digit says, whatever the text or the enhanced code behind it (451 5.7.3)."""
+    mend, layer = found.sign.known.mend, found.layer
+    waits = layer.code.startswith("4") or (not layer.code and layer.enhanced.startswith("4"))
+    settles = mend is Mend.NEVER or (mend is Mend.PERSON and not found.sign.says)
+    return Mend.TIME if waits and settles else mend
 
 
 def _of_stage(where: str) -> Meaning:
@@ -172,43 +160,13 @@ def _unknown(layer: Layer) -> Meaning:
     )
 
 
-def layers(text: str, code: int | None = None, enhanced: str = "") -> list[Layer]:
-    """The replies in a text, the outermost first, each without what is nested in it. At least one.
-
-    A nested one starts at `[Message=`, ` -> `, `(Socket error`, or at a reply code in the middle.
-    """
-    starts = [0]
-    for found in _INNER.finditer(text):
-        start = found.end() if found[0].startswith("[M") else found.start()
-        if start > starts[-1] and text[starts[-1] : start].strip(" \"'([->"):
-            starts.append(start)
-        elif start > starts[-1]:
-            starts[-1] = start
-    pieces = [text[a:b] for a, b in zip(starts, [*starts[1:], len(text)], strict=True)]
-    found_layers = [_layer(piece) for piece in pieces]
-    outer = found_layers[0]
-    found_layers[0] = Layer(outer.text, outer.code or str(code or ""), outer.enhanced or enhanced)
-    return found_layers
-
-
-def _layer(piece: str) -> Layer:
-    head = _HEAD.match(piece)
-    if head:
-        return Layer(piece, head["code"], head["enhanced"] or "")
-    bare = _BARE_ENHANCED.match(piece)
-    return Layer(piece, "", bare["enhanced"] if bare else "")
-
-
-def codes(text: str) -> tuple[int | None, str]:
-    """The reply code and enhanced code a text starts with: (450, "4.4.317"); None and "" where missing."""
-    layer = _layer(" ".join(text[:200].split()))
-    return (int(layer.code) if layer.code else None), layer.enhanced
-
-
 def is_expiry(text: str, *, enhanced: str = "") -> bool:
     """Whether a permanent failure is a giving-up after the time in the queue (`550 5.4.317 Message expired,
     …`): the mail was never refused, so what held it can be mended."""
     code, own = codes(text)
     if code is not None and code < 500:
         return False
-    return bool(_EXPIRY.search(text) or _EXPIRY_CODE.fullmatch(own or enhanced))
+    status = own or enhanced
+    if code is not None and _EXPIRY_STATUS.fullmatch(status):
+        return True
+    return bool(_EXPIRY.search(text) or _EXPIRY_CODE.fullmatch(status))

@@ -94,7 +94,7 @@ class Holder(StrEnum):
 class Meaning:
     """What a reply or code means: cause, whom it concerns, what ends it, and what to do.
 
-    `sign` names the line of signs.toml that said so, "" when none did (then cause is `other`).
+    `sign` names what is known of it (meaning/causes/), "" when none did (then cause is `other`).
     """
 
     cause: Cause

@@ -1,40 +1,62 @@
-"""The table of signs, line by line: every example is found by its own sign, nothing else in front of it."""
+"""The cause table, line by line: every example is found by its own line, nothing in front of it."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from resubmit.meaning.classify import codes, is_expiry, layers, meaning_of, signs
+from resubmit.meaning.classify import codes, found_in, is_expiry, layers, meaning_of
+from resubmit.meaning.table import SIGNS, known, signs
 from resubmit.model.evidence import Cause, Mend, Scope
 
-CASES = [(sign.id, example) for sign in signs() for example in sign.examples]
+CASES = [(sign, example) for sign in signs() for example in sign.examples]
+FOLDER = Path(__file__).parents[3] / "resubmit/meaning"
 
 
-@pytest.mark.parametrize(("sign", "example"), CASES, ids=[f"{s}-{i}" for i, (s, _) in enumerate(CASES)])
-def test_each_example_is_found_by_its_own_sign(sign: str, example: str) -> None:
-    assert meaning_of(example).sign == sign
+@pytest.mark.parametrize(("sign", "example"), CASES, ids=[f"{s.place}-{e[:24]}" for s, e in CASES])
+def test_each_example_is_found_by_its_own_line(sign: object, example: str) -> None:
+    found = found_in(example)
+    assert found is not None
+    assert found.sign is sign
 
 
-def test_every_sign_has_an_example_an_advice_and_a_source() -> None:
-    bad = [
-        s.id
-        for s in signs()
-        if not s.examples or not s.advice.endswith((".", ")")) or not s.source or s.scope == ""
-    ]
-    assert bad == []
-
-
-def test_ids_are_unique_and_scopes_known() -> None:
-    ids = [s.id for s in signs()]
-    assert len(ids) == len(set(ids))
-    assert {s.scope for s in signs()} <= {*map(str, Scope), "hop", "client"}
+def test_every_line_has_an_example_and_a_source() -> None:
+    assert [s.place for s in signs() if not s.examples or not s.source] == []
 
 
 def test_a_sign_asks_for_something() -> None:
-    assert [s.id for s in signs() if not (s.text or s.enhanced or s.code)] == []
+    assert [s.place for s in signs() if not (s.says or s.enhanced or s.reply)] == []
+    assert [p.text for s in signs() for p in s.says if min(map(len, p.needles)) < 2] == []
+
+
+def test_everything_known_says_what_it_means_and_what_to_do_and_has_a_sign() -> None:
+    assert [
+        k.id for k in known().values() if not k.what.endswith(".") or not k.advice.endswith((".", ")"))
+    ] == []
+    assert {k.scope for k in known().values()} <= {*map(str, Scope), "hop", "client"}
+    assert {s.known.id for s in signs()} == set(known())
+
+
+def test_every_file_of_the_table_is_read_and_stays_readable() -> None:
+    files = {path.stem: path for path in (FOLDER / "signs").glob("*.toml")}
+    assert set(files) == set(SIGNS)
+    assert {path.stem for path in (FOLDER / "causes").glob("*.toml")} == set(map(str, Cause))
+
+
+REGISTERED = {1: 10, 2: 4, 3: 6, 4: 7, 5: 6, 6: 10, 7: 30}
+REGISTRY = [f"{subject}.{detail}" for subject, last in REGISTERED.items() for detail in range(last + 1)]
+"""The enumerated status codes of the IANA registry, but for X.0.0, which says nothing."""
+
+
+@pytest.mark.parametrize("code", REGISTRY)
+def test_every_registered_code_is_known_and_a_4xx_waits(code: str) -> None:
+    permanent, transient = meaning_of(f"550 5.{code} Nanu"), meaning_of(f"450 4.{code} Nanu")
+    assert permanent.sign
+    assert transient.sign
+    assert transient.mend in (Mend.TIME, Mend.GATE)
 
 
 # microsoft.md section 4, row by row: text, cause, and what ends it
