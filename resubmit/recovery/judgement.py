@@ -26,7 +26,7 @@ from resubmit.recovery import flapping, signs
 from resubmit.recovery.facts import Look
 from resubmit.recovery.looks import has_changed, leading, reference_of
 from resubmit.recovery.memory import Memory, Reference
-from resubmit.recovery.sight import Sight
+from resubmit.recovery.sight import LOOKS_COUNT_FOR, Sight
 from resubmit.recovery.turn import CLOSED, OPEN, TESTING, Decision
 from resubmit.recovery.words import at_text, many
 
@@ -99,7 +99,10 @@ def _two_faulty_looks(sight: Sight) -> Decision | None:
         reasons.append(f"and yet {signs.delivery_text(good)}: does the probe come in by another way?")
     fresh = _new_fault(sight, run[-1].at, run[0].at)
     cause = signs.cause_of_codes(run[0].codes)
-    return _shut(sight, fresh, *reasons, fault_from=run[-1].at, cause=cause)
+    # It began after the last healthy look, not with the first faulty one: mail taken between may be lost too.
+    began = sight.known[len(run)].at if len(run) < len(sight.known) else run[-1].at
+    began = max(began, run[-1].at - LOOKS_COUNT_FOR * sight.policy.watch_interval)
+    return _shut(sight, fresh, *reasons, fault_from=min(began, run[-1].at), cause=cause)
 
 
 def _flaps_while_open(sight: Sight) -> Decision | None:

@@ -245,6 +245,20 @@ def test_closing_says_since_when_and_why() -> None:
 
 
 @pytest.mark.parametrize(
+    ("before", "began"),
+    [
+        ([look(-200)], -200),  # the last healthy look: mail taken right after it may be the first victim
+        ([look(-200, "unknown"), look(-400)], -400),
+        ([look(-5000)], -860),  # hours ago: not further back than looks count
+        ([], 40),
+    ],
+)
+def test_a_fault_that_looks_saw_began_after_the_last_healthy_one(before: list[LookRow], began: float) -> None:
+    looks = [look(60, "faulty", "old"), look(40, "faulty", "old"), *before]
+    assert judge(Case("", gate(), "", looks=looks)).fault_from == at(began)
+
+
+@pytest.mark.parametrize(
     ("codes", "cause"),
     [
         (("certificate_expired", "name_mismatch"), Cause.TLS),
