@@ -162,7 +162,8 @@ class Form:
                 "expanded": Status.EXPANDED,
                 "failed": Status.FAILED,
                 "judged": Status.FILTERED if "quarantine" in events.lower() else Status.PENDING,
-                "passed_on": Status.RELAYED,
+                # It does not say where to. The status of the other summaries calls the same thing Delivered.
+                "passed_on": Status.DELIVERED,
                 "deferred": Status.DEFERRED,
                 "taken": Status.PENDING,  # received, and no end to it yet
             }.get(fate, Status.NONE)
