@@ -20,6 +20,14 @@ CONFIG_WARNED = "config.warned"
 SQLITE_UNSOUND = "sqlite.unsound"
 """This SQLite has the WAL-reset bug; see docs/configuration.md."""
 
+# certificates
+CERTIFICATE_NEARS_END = "certificate.nears_end"
+"""A certificate on the way (or our own) ends in 30, 14, 7 or 1 day, said once each; with its end."""
+CERTIFICATE_RENEWED = "certificate.renewed"
+"""An address serves another certificate than at the last look, one it has not served before."""
+CERTIFICATE_WENT_BACK = "certificate.went_back"
+"""An address serves an older certificate again: a node behind it still has it, or the server went back."""
+
 # requests
 REQUEST_FAILED = "request.failed"
 """A command's request met an error nobody expected; the service goes on."""

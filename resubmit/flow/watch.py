@@ -15,13 +15,21 @@ from resubmit.clock import Clock
 from resubmit.flow.wake import Wake
 from resubmit.journal.door import Journal
 from resubmit.journal.verbs import LookRow
-from resubmit.model.moment import Ms
-from resubmit.model.tls import Endpoint
-from resubmit.probe import fingerprint, plain, schedule
+from resubmit.model.moment import DAY, Ms
+from resubmit.model.tls import Endpoint, Verdict
+from resubmit.probe import fingerprint, horizon, plain, schedule
 from resubmit.probe.look import look
 from resubmit.recovery.settings import Recovery
 
 log = structlog.get_logger()
+
+_COMPARED_WITH: Ms = 60 * DAY
+_LOOKS_COMPARED = 20
+"""A look is compared with so many before it."""
+_EVENTS = {
+    horizon.Change.RENEWED: logbook.CERTIFICATE_RENEWED,
+    horizon.Change.WENT_BACK: logbook.CERTIFICATE_WENT_BACK,
+}
 
 
 class Watch:
@@ -81,13 +89,17 @@ class Watch:
     async def look(self, target: str, *, gate_closed: bool) -> None:
         """One look at a target, kept."""
         endpoint = self._targets[target]
-        verdict = await look(
+        since = self._clock.now() - _COMPARED_WITH
+        before = await self._journal.looks(target, since, _LOOKS_COMPARED)
+        seen = await look(
             endpoint,
             clock=self._clock,
             timeout=schedule.limit(self._recovery.probe_interval),
             ehlo_name=self._ehlo_name,
             gate_closed=gate_closed,
         )
+        verdict = horizon.with_pool(seen, [one.fingerprint for one in before])
+        self._tell(target, verdict, before)
         await self._journal.looked(
             LookRow(
                 target=target,
@@ -103,3 +115,13 @@ class Watch:
             logbook.PROBE_FINISHED, target=target, verdict=verdict.health, findings=list(verdict.codes())
         )
         self._seen()
+
+    def _tell(self, target: str, verdict: Verdict, before: list[LookRow]) -> None:
+        """What a person may want to know of certificates before they are a fault."""
+        now, left = fingerprint.of(verdict), plain.days_left(verdict)
+        past = horizon.days_before([(one.fingerprint, one.days_left) for one in before], now)
+        if (step := horizon.step_reached(past, left)) is not None:
+            log.warning(logbook.CERTIFICATE_NEARS_END, target=target, days_left=left, step=step)
+        for one in horizon.changes([row.fingerprint for row in before], now):
+            event = _EVENTS[one.how]
+            log.warning(event, target=target, address=one.address, before=one.before.until, now=one.now.until)

@@ -6,6 +6,8 @@ The text is the same for the same addresses in any order, and two looks that saw
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from resubmit.model.moment import rfc3339
 from resubmit.model.tls import AddressVerdict, Severity, Verdict
 
@@ -17,6 +19,25 @@ def of(verdict: Verdict) -> str:
     lines = sorted(_line(one) for one in verdict.addresses)
     top = sorted({f.code for f in verdict.findings if f.severity in (Severity.FAULT, Severity.UNKNOWN)})
     return "\n".join([*lines, *(f"stops={code}" for code in top)])
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """The certificate an address showed: SHA-256 in hex, and its end as RFC 3339."""
+
+    sha256: str
+    until: str
+
+
+def leaves(text: str) -> dict[str, Leaf]:
+    """The certificate of each address in a fingerprint; addresses that showed none are left out."""
+    found = {}
+    for line in text.splitlines():
+        address, *words = line.split(" ")
+        said = dict(word.split("=", 1) for word in words if "=" in word)
+        if said.get("leaf", "-") != "-":
+            found[address] = Leaf(said["leaf"], said.get("until", "-"))
+    return found
 
 
 def _line(one: AddressVerdict) -> str:
