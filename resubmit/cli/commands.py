@@ -10,6 +10,8 @@ import argparse
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from resubmit.cli.table import pairs
+
 
 @dataclass(frozen=True, slots=True)
 class Command:
@@ -33,11 +35,11 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
             (
                 "health",
                 "health",
-                "a check for a monitoring system: exit 0 ok, 1 warning, 2 critical, 3 unknown",
+                "a check for monitoring: ok, warning, critical or unknown",
             ),
             ("incidents", "incidents", "faults, whom they caught, and the report of each"),
             ("jobs", "jobs", "replay jobs; pause, resume or cancel one"),
-            ("probe", "probe", "the TLS doctor: is a destination well, as its connector would see it"),
+            ("probe", "probe", "the TLS doctor: is a destination well, as its connector sees it"),
             ("explain", "explain", "what a trace file or a reply says, and what to do"),
             ("audit", "status", "what people asked for"),
         ),
@@ -70,10 +72,10 @@ MODULES = {name: module for _, commands in GROUPS for name, module, _ in command
 """Each command's module in this folder."""
 
 
-def overview() -> str:
-    """The commands for the main help."""
+def overview(total: int) -> str:
+    """The commands for the main help, in lines no wider than `total`."""
     lines: list[str] = []
     for title, commands in GROUPS:
         lines.append(f"{title}:")
-        lines += [f"  {name:<10} {about}" for name, _, about in commands]
+        lines += pairs(((name, about) for name, _, about in commands), total, at_most=10)
     return "\n".join(lines)

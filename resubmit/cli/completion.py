@@ -227,7 +227,7 @@ COMMANDS = {
         _run,
         "A script for the shell that completes commands, options and their values.",
         {
-            'eval "$(resubmit completion bash)"': "in ~/.bashrc",
+            "resubmit completion bash > ~/.local/share/bash-completion/completions/resubmit": "",
             "resubmit completion zsh > ~/.zfunc/_resubmit": "",
             "resubmit completion fish > ~/.config/fish/completions/resubmit.fish": "",
         },

@@ -29,8 +29,8 @@ MBOX = "resubmit.mbox"
 def _add(parser: argparse.ArgumentParser) -> None:
     add_ids(parser)
     about = (
-        f"eml: a file a message; mbox: all in DIR/{MBOX}; replay: for the Replay folder of an Exchange server,"
-        " with the recipients that are still open (eml)"
+        f"eml: a file a message; mbox: all in DIR/{MBOX}; replay: for the Replay folder of an Exchange"
+        " server, with the recipients that are still open (eml)"
     )
     parser.add_argument("--format", choices=tuple(_FORMS), default="eml", help=about)
     parser.add_argument("--out", metavar="DIR", required=True, help="the folder; made when missing")

@@ -10,7 +10,7 @@ from resubmit.cli.commands import Command
 from resubmit.cli.filters import whole
 from resubmit.cli.output import Output, json_text, when
 from resubmit.cli.reading import add_output, journal_of, now_ms, output_of
-from resubmit.cli.table import Column, clean
+from resubmit.cli.table import Column, clean, cut
 from resubmit.errors import NothingMatched, ResubmitError, UsageError
 from resubmit.journal import read
 from resubmit.journal.read import FalseNdr, IncidentView
@@ -141,7 +141,8 @@ def _show(incident: IncidentView, why: dict[str, list[str]], false_ndrs: list[Fa
             out.text(f"{_WHY[what]}: {'; '.join(reasons)}", "  ")
     out.line()
     for name in ("stuck", "recovered", "failed", "unproven", "unknown", "duplicates"):
-        out.line(f"  {name:<11}{getattr(incident, name):>8}  {_MEANING[name]}")
+        line = f"  {name:<11}{getattr(incident, name):>8}  {_MEANING[name]}"
+        out.line(cut(line, out.columns))
     if false_ndrs:
         out.line()
         out.text(

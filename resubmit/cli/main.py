@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
+import shutil
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -15,29 +17,52 @@ from typing import NoReturn
 
 from resubmit import __version__
 from resubmit.cli.commands import MODULES, Command, overview
-from resubmit.cli.table import clean
+from resubmit.cli.table import clean, pairs, wrapped
 from resubmit.errors import ConfigError, ResubmitError, UsageError
 
 TRACEBACK = "RESUBMIT_TRACEBACK"
 """Set in the environment, an error we did not expect shows where it happened."""
 
-_USAGE = "resubmit [--config FILE] COMMAND …"
-_EXAMPLES = """examples:
-  resubmit demo                         see it work, in a minute, without a config
-  resubmit serve --config config.toml   run it
-  resubmit list --stuck                 what waits, and until when
-  resubmit probe mail.contoso.com       is TLS well there, and what to do
-  resubmit replay --since 6h --dry-run  what a replay would take
+_NO_CHOICE = re.compile(r"argument (\S+): invalid choice: '(.*)' \(choose from (.*)\)", re.DOTALL)
+_UNKNOWN = "unrecognized arguments: "
+_MISSING = "the following arguments are required: "
 
-`resubmit COMMAND --help` tells of each. The config is --config, else $RESUBMIT_CONFIG, else ./config.toml,
-else /etc/resubmit/config.toml."""
+_USAGE = "resubmit [--config FILE] COMMAND …"
+_EXAMPLES = {
+    "resubmit demo": "see it work, in a minute, without a config",
+    "resubmit serve --config config.toml": "run it",
+    "resubmit list --stuck": "what waits, and until when",
+    "resubmit probe mail.contoso.com": "is TLS well there, and what to do",
+    "resubmit replay --since 6h --dry-run": "what a replay would take",
+}
+_MORE = """`resubmit COMMAND --help` tells of each. The config is --config, else $RESUBMIT_CONFIG, else
+./config.toml, else /etc/resubmit/config.toml."""
 
 
 class Parser(argparse.ArgumentParser):
     """An argument parser whose mistakes are ours to tell."""
 
     def error(self, message: str) -> NoReturn:
-        raise UsageError(message, hint=f"see `{self.prog} --help`")
+        raise UsageError(self._told(message), hint=f"see `{self.prog} --help`")
+
+    def _told(self, message: str) -> str:
+        """argparse's words as a person would say them; those it does not know stay."""
+        if found := _NO_CHOICE.fullmatch(message):
+            name, given, choices = found.groups()
+            option = f"{name.split('/')[-1]} " if name.startswith("-") else ""
+            return f"{option}{given}: it is one of {choices.replace(chr(39), '')}"
+        if message.startswith(_UNKNOWN):
+            word = message.removeprefix(_UNKNOWN).split()[0]
+            if not word.startswith("-"):
+                return f"{word}: one argument too many"
+            from difflib import get_close_matches
+
+            known = [flag for action in self._actions for flag in action.option_strings]
+            near = get_close_matches(word.partition("=")[0], known, n=1)
+            return f"there is no option {word}" + (f"; did you mean {near[0]}?" if near else "")
+        if message.startswith(_MISSING):
+            return f"{message.removeprefix(_MISSING)} is missing"
+        return message.removeprefix("argument ")
 
 
 def run(words: Sequence[str]) -> int:
@@ -85,8 +110,15 @@ def run(words: Sequence[str]) -> int:
 
 def _dispatch(words: list[str]) -> int:
     before, name, after = _split(words)
-    top = Parser(prog="resubmit", usage=_USAGE, add_help=True, allow_abbrev=False, epilog=_EXAMPLES,
-                 description=overview(), formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    examples = ["examples:", *pairs(_EXAMPLES.items(), _columns()), "", *wrapped(_MORE, _columns())]
+    top = Parser(
+        prog="resubmit",
+        usage=_USAGE,
+        allow_abbrev=False,
+        description=overview(_columns()),
+        epilog="\n".join(examples),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     _global_options(top)
     top.add_argument("--version", action="store_true", help="the version; with --verbose SQLite's too")
     top.add_argument("--verbose", action="store_true", help=argparse.SUPPRESS)
@@ -119,18 +151,21 @@ def find(name: str) -> Command:
 
 def parser_for(name: str, command: Command) -> Parser:
     """The parser of one command, with its examples at the end of the help."""
-    width = min(44, max(len(line) for line in command.examples))
-    shown = "\n".join(f"  {line:<{width}}  {about}".rstrip() for line, about in command.examples.items())
     parser = Parser(
         prog=f"resubmit {name}",
-        description=command.about,
-        epilog=f"examples:\n{shown}",
+        description="\n".join(wrapped(command.about, _columns())),
+        epilog="\n".join(["examples:", *pairs(command.examples.items(), _columns(), at_most=44)]),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     command.add(parser)
     _global_options(parser)
     return parser
+
+
+def _columns() -> int:
+    """How wide help may be: the terminal's width, within reason."""
+    return max(40, min(100, shutil.get_terminal_size((80, 24)).columns))
 
 
 def _global_options(parser: argparse.ArgumentParser) -> None:

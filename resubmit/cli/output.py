@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from resubmit.cli.table import Column, clean, table, width, wrapped
+from resubmit.cli.table import Column, clean, pairs, table, wrapped
 from resubmit.model.moment import Ms, local_text, span_text
 
 NARROW = 80
@@ -55,10 +55,7 @@ class Output:
             return
         self.line()
         self.line("Next:")
-        longest = min(max(len(command) for command, _ in steps), 38)
-        for command, about in steps:
-            line = f"  {clean(command):<{longest}}  {about}"
-            self.lines([line] if width(line) <= self.columns else [f"  {clean(command)}", f"      {about}"])
+        self.lines(pairs(steps, self.columns))
 
     def table(self, columns: Sequence[Column], rows: Sequence[Sequence[object]]) -> None:
         self.lines(table(columns, rows, self.columns))

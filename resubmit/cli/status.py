@@ -41,7 +41,7 @@ _SERVICE = {True: "running", False: "down", None: None}
 def _show(overview: Overview, out: Output, now: Ms, runs: bool | None) -> None:
     total = sum(overview.stuck.values())
     if runs is False:
-        out.line("The service does not run: mail is neither taken nor handed on.")
+        out.text("The service does not run: mail is neither taken nor handed on.")
     if total:
         causes = ", ".join(
             f"{n} {cause if cause != 'none' else 'without a cause'}" for cause, n in overview.stuck.items()
@@ -62,7 +62,15 @@ def _show(overview: Overview, out: Output, now: Ms, runs: bool | None) -> None:
             verdict += f": {', '.join(d.findings)}"
         days = "-" if d.days_left is None else f"{d.days_left}d"
         rows.append([f"destination {d.gate.name}", d.gate.state, verdict, days])
-    rows += [[f"route {gate.name}", gate.state, "-", "-"] for gate in overview.routes]
+    rows += [
+        [f"route {gate.name}", gate.state, "-", _days(overview, f"route:{gate.name}")]
+        for gate in overview.routes
+    ]
+    rows += [
+        [target.replace(":", " "), "-", "-", _days(overview, target)]
+        for target in overview.days_left
+        if target.startswith("listener:")
+    ]
     if rows:
         out.table(
             (Column("WHERE", 12), Column("GATE", 7), Column("SEEN", 12), Column("CERT", 4, right=True)), rows
@@ -89,11 +97,16 @@ def _show(overview: Overview, out: Output, now: Ms, runs: bool | None) -> None:
             out.text(f"{item.file} {item.place}: {item.reason}", "  ")
     out.line()
     journal = overview.journal
-    out.line(
+    out.text(
         f"Journal: {journal.messages} messages, {journal.open} recipients open, {size(journal.octets)},"
         f" {size(journal.free)} free"
     )
     out.text(journal.path, "  ")
+
+
+def _days(overview: Overview, target: str) -> str:
+    left = overview.days_left.get(target)
+    return "-" if left is None else f"{left}d"
 
 
 def _gate(gate: GateView, out: Output, now: Ms) -> None:

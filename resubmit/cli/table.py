@@ -8,7 +8,7 @@ Source: Unicode UAX #11 (East Asian Width). Limits: joined emoji may be counted 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from unicodedata import category, combining, east_asian_width
 
@@ -103,6 +103,20 @@ def wrapped(text: str, total: int, indent: str = "") -> list[str]:
         else:
             line = f"{line} {word}" if line else word
     return [*lines, indent + line] if line else lines
+
+
+def pairs(shown: Iterable[tuple[str, str]], total: int, at_most: int = 38) -> list[str]:
+    """Things and what they are for, side by side where that fits, else one below the other."""
+    given = [(clean(thing), clean(about)) for thing, about in shown]
+    longest = min(max((width(thing) for thing, _ in given), default=0), at_most)
+    lines: list[str] = []
+    for thing, about in given:
+        line = f"  {thing:<{longest}}  {about}".rstrip()
+        if width(line) <= total:
+            lines.append(line)
+        else:
+            lines += [f"  {thing}", *wrapped(about, total, " " * 6)]
+    return lines
 
 
 def _left(text: str, columns: int) -> str:

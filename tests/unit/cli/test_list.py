@@ -236,8 +236,8 @@ def test_nothing_found_is_no_error_unless_asked(desk: Desk) -> None:
         (("--since", "1h", "--until", "2h"), "is not before"),
         (("--incident", "x"), "whole number"),
         (("--limit", "-1"), "whole number"),
-        (("--sort", "name"), "invalid choice"),
-        (("--nonsense",), "unrecognized"),
+        (("--sort", "name"), "it is one of"),
+        (("--nonsense",), "there is no option"),
     ],
 )
 def test_what_was_typed_wrongly_is_said(desk: Desk, words: tuple[str, ...], says: str) -> None:

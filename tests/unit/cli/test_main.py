@@ -198,3 +198,38 @@ def test_a_mistake_of_ours_is_one_line_too(desk: Desk, monkeypatch: pytest.Monke
 
     assert answer.code == 1
     assert "a bug" in answer.err
+
+
+@pytest.mark.parametrize("columns", ["60", "80", "200"])
+def test_what_is_said_to_people_fits_their_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], columns: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+
+    assert main.run(["--help"]) == 0
+
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= int(columns)
+    assert len(lines) < 80
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["list", "--stuk"], "there is no option --stuk; did you mean --stuck?"),
+        (["list", "--zzz"], "there is no option --zzz"),
+        (["list", "word"], "word: one argument too many"),
+        (["show"], "ID is missing"),
+        (["jobs", "stop"], "stop: it is one of list, show, pause, resume, cancel"),
+        (["list", "--sort", "name"], "--sort name: it is one of age, deadline, size"),
+        (["list", "--limit", "many"], "--limit: 'many' is not a whole number from 0 to 1000000000000000"),
+    ],
+)
+def test_a_slip_of_the_finger_is_told_in_plain_words(
+    capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    assert main.run(words) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        f"resubmit: {said}",
+        f"  see `resubmit {words[0]} --help`",
+    ]
