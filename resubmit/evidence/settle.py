@@ -84,9 +84,35 @@ def conclude_again(
     )
 
 
-def unowned(evidence: Evidence, *, now: Ms, digest: bytes) -> Observed:
+def at_once(
+    evidence: Evidence,
+    candidates: Sequence[Candidate],
+    *,
+    now: Ms,
+    endpoints: Endpoints,
+    destination_of: DestinationOf,
+    digest: bytes,
+) -> tuple[Observed, bool]:
+    """What the evidence does, where that is sure whatever else is or will be known of the messages (True);
+    else the evidence without an owner, to be decided with all the rest."""
+    observed = conclude(
+        evidence,
+        candidates,
+        (),
+        now=now,
+        endpoints=endpoints,
+        destination_of=destination_of,
+        digest=digest,
+    )
+    sure = observed.owner is not None and observed.no is not None
+    if sure and not observed.binds and observed.member is None:
+        return observed, True
+    return unowned(observed), False
+
+
+def unowned(observed: Observed) -> Observed:
     """The evidence kept as it is, to be decided later."""
-    return Observed(row_of(evidence, digest, now), "unmatched", "the recipient moved meanwhile")
+    return Observed(observed.row, "unmatched", observed.why)
 
 
 def stirs(observed: Observed) -> bool:

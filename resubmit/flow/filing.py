@@ -1,25 +1,33 @@
 """Statements are matched and go to the journal with what they move.
 
-Read, decide, compare and set: a decision that was overtaken is made anew, and what is overtaken each time is
-kept without an owner for the next sweep.
+What surely belongs to one attempt is filed at once. Everything else that may be about a message of ours is
+stored first, and then decided together with all evidence of that message: so that the end does not depend
+on what was read first. One filing at a time; what an attempt or a person overtook is decided anew.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from resubmit.clock import Clock
 from resubmit.evidence import matching, settle
 from resubmit.evidence.digest import digest_of
 from resubmit.evidence.matching import Home
+from resubmit.evidence.resettle import resettle
 from resubmit.flow.wake import Wake
 from resubmit.handoff.routes import Table
 from resubmit.journal.door import Journal
-from resubmit.journal.verbs import Observed, UnmatchedEvidence
+from resubmit.journal.verbs import Candidate, UnmatchedEvidence
 from resubmit.model.evidence import Evidence
+from resubmit.model.message import message_key
 
-_AGAIN = 3
-"""How often a decision that was overtaken is made anew."""
+_BATCH = 500
+_AGAIN = 5
+"""How often messages are decided anew: each time a member was made, or something overtook the decision."""
+
+_Group = tuple[set[str], set[int]]
+"""Message-ID keys and evidence ids that are decided together."""
 
 
 class Filing:
@@ -41,67 +49,89 @@ class Filing:
         self._endpoints = endpoints
         self._told = told
         self._stir = stir
+        self._one = asyncio.Lock()
 
-    async def file(self, evidence: list[Evidence]) -> list[str]:
+    async def file(self, evidence: Sequence[Evidence]) -> list[str]:
         """Match and store; for each what became of it: matched, ambiguous, unmatched or known."""
-        answers: list[str] = [""] * len(evidence)
-        left = list(range(len(evidence)))
-        digests = [digest_of(item) for item in evidence]
+        if not evidence:
+            return []
+        async with self._one:
+            return await self._file(evidence)
+
+    async def sweep(self) -> None:
+        """Ask again for what has no owner."""
+        async with self._one:
+            after = 0
+            while stored := await self._journal.unmatched(after, _BATCH, None):
+                after = stored[-1].id
+                await self._ask_again(stored)
+
+    async def _file(self, evidence: Sequence[Evidence]) -> list[str]:
+        now = self._clock.now()
+        candidates = await self._journal.candidates([matching.lookup_of(item) for item in evidence])
+        observed = [
+            settle.at_once(
+                item,
+                found,
+                now=now,
+                endpoints=self._endpoints,
+                destination_of=self._home,
+                digest=digest_of(item),
+            )
+            for item, found in zip(evidence, candidates, strict=True)
+        ]
+        filed = await self._journal.observe([one for one, _ in observed])
+        overtaken = [i for i, done in enumerate(filed) if done.outcome == "stale"]
+        if overtaken:
+            kept = [settle.unowned(observed[i][0]) for i in overtaken]
+            for i, done in zip(overtaken, await self._journal.observe(kept), strict=True):
+                filed[i] = done
+        groups: list[_Group] = []
+        for i, ((_, sure), found, done) in enumerate(zip(observed, candidates, filed, strict=True)):
+            new = done.outcome == "new" and (not sure or i in overtaken)
+            if found and (new or done.outcome == "fuller") and done.evidence is not None:
+                groups.append(({message_key(c.message_id) for c in found}, {done.evidence}))
+        matches = await self._settle(groups)
+        return [
+            matches.get(done.evidence or 0, one.match) if done.outcome == "new" else "known"
+            for (one, _), done in zip(observed, filed, strict=True)
+        ]
+
+    async def _ask_again(self, stored: Sequence[UnmatchedEvidence]) -> None:
+        lookups = [matching.lookup_of(settle.evidence_of(each.row)) for each in stored]
+        found: list[list[Candidate]] = await self._journal.candidates(lookups)
+        groups = [
+            ({message_key(c.message_id) for c in candidates}, {each.id})
+            for each, candidates in zip(stored, found, strict=True)
+            if candidates
+        ]
+        await self._settle(groups)
+
+    async def _settle(self, groups: Iterable[_Group]) -> dict[int, str]:
+        """Decide these groups, those with a key in common as one, until nothing of them changes."""
+        matches: dict[int, str] = {}
+        left = _merged(groups)
+        changed = False
         for _ in range(_AGAIN):
             if not left:
                 break
-            candidates = await self._journal.candidates([matching.lookup_of(evidence[i]) for i in left])
-            observed: list[Observed] = []
-            for i, found in zip(left, candidates, strict=True):
-                unowned = await self._unowned(evidence[i], len(found))
-                observed.append(
-                    settle.conclude(
-                        evidence[i],
-                        found,
-                        unowned,
-                        now=self._clock.now(),
-                        endpoints=self._endpoints,
-                        destination_of=self._home,
-                        digest=digests[i],
-                    )
+            found = await self._journal.gathered([(sorted(keys), sorted(ids)) for keys, ids in left])
+            again: list[_Group] = []
+            for group, gathered in zip(left, found, strict=True):
+                settled = resettle(
+                    gathered, now=self._clock.now(), endpoints=self._endpoints, destination_of=self._home
                 )
-            filed = await self._journal.observe(observed, None)
-            for i, one, done in zip(left, observed, filed, strict=True):
-                answers[i] = "known" if done.outcome == "known" else one.match
-            if any(settle.stirs(one) for one in observed):
-                self._stir()
-            left = [i for i, done in zip(left, filed, strict=True) if done.outcome == "stale"]
+                matches |= settled.matches
+                if settled.observed or settled.rebinds:
+                    await self._journal.observe(settled.observed, None, settled.rebinds)
+                    again.append(group)
+            changed = changed or bool(again)
+            left = again
         if left:
-            # Overtaken each time: kept without an owner, so that the sweep decides it in peace.
-            kept = [settle.unowned(evidence[i], now=self._clock.now(), digest=digests[i]) for i in left]
-            await self._journal.observe(kept, None)
             self._stir()
-        return answers
-
-    async def file_again(self, stored: list[UnmatchedEvidence]) -> None:
-        items = [settle.evidence_of(each.row) for each in stored]
-        candidates = await self._journal.candidates([matching.lookup_of(item) for item in items])
-        observed = [
-            settle.conclude_again(
-                each,
-                found,
-                await self._unowned(item, len(found)),
-                now=self._clock.now(),
-                endpoints=self._endpoints,
-                destination_of=self._home,
-            )
-            for each, item, found in zip(stored, items, candidates, strict=True)
-        ]
-        useful = [one for one in observed if one.moves or one.owner is not None]
-        if useful:
-            await self._journal.observe(useful, None)
+        if changed:
             self._told()
-
-    async def _unowned(self, item: Evidence, candidates: int) -> list[UnmatchedEvidence]:
-        # Only where messages can't be told apart do other rows count (design rule 8).
-        if candidates < 2 or not item.message_id:
-            return []
-        return await self._journal.unowned(matching.lookup_of(item).key, item.recipient)
+        return matches
 
     def _home(self, address: str) -> Home | None:
         destination = self._table.destination_of(address)
@@ -109,3 +139,15 @@ class Filing:
             return None
         route = self._table.resubmit_of(destination).name
         return Home(destination.name, route, rest="*" in destination.domains)
+
+
+def _merged(groups: Iterable[_Group]) -> list[_Group]:
+    """Groups with a key in common as one."""
+    of: dict[str, _Group] = {}
+    for keys, ids in groups:
+        whole: _Group = (set(keys), set(ids))
+        for group in {id(of[key]): of[key] for key in keys if key in of}.values():
+            whole[0].update(group[0])
+            whole[1].update(group[1])
+        of.update(dict.fromkeys(whole[0], whole))
+    return list({id(group): group for group in of.values()}.values())

@@ -111,10 +111,7 @@ class Observe:
 
     async def sweep(self) -> None:
         """Ask again for what has no owner."""
-        after = 0
-        while stored := await self._journal.unmatched(after, _BATCH, None):
-            after = stored[-1].id
-            await self._filing.file_again(stored)
+        await self._filing.sweep()
 
     async def _read_entry(self, setting: Folder, entry: folders.Entry) -> None:
         name = folders.shown_name(setting.path, entry)

@@ -41,6 +41,7 @@ from resubmit.journal.verbs import (
     Moved,
     Observed,
     Offer,
+    Rebind,
     Stale,
 )
 from resubmit.journal.writer import Work
@@ -120,12 +121,17 @@ class Journal(Reads):
 
     # ── evidence ────────────────────────────────────────────────────────────────────────────────────
 
-    async def observe(self, observed: Sequence[Observed], cursor: Cursor | None = None) -> list[Filed]:
+    async def observe(
+        self,
+        observed: Sequence[Observed],
+        cursor: Cursor | None = None,
+        rebinds: Sequence[Rebind] = (),
+    ) -> list[Filed]:
         """Evidence and what it does, and how far its source was read; one answer each."""
         at = self._clock.now()
         octets = sum(len(one.row.raw) for one in observed)
         return await self._write(
-            lambda connection: observing.observe(connection, observed, cursor, at),
+            lambda connection: observing.observe(connection, observed, cursor, at, rebinds),
             "evidence",
             "due",
             "job",

@@ -16,13 +16,15 @@ from resubmit.journal.verbs import (
     CandidateAttempt,
     CandidateRecipient,
     EvidenceRow,
+    Gathered,
     Lookup,
+    StoredEvidence,
     UnmatchedEvidence,
 )
 from resubmit.model.envelope import address_key, parameter
 from resubmit.model.evidence import Cause, Holder, Mend, Scope
 from resubmit.model.moment import MINUTE, Ms
-from resubmit.model.recipient import State
+from resubmit.model.recipient import RecipientKey, State
 
 _NEAR: Ms = 12 * MINUTE
 """How far from a row's time of receipt an attempt is looked for: the 10 minutes of rule 2, whole seconds,
@@ -118,6 +120,26 @@ from evidence
 where message is null and day = ? and key = ?
 order by id
 """  # noqa: S608
+
+_OWNED = f"""
+select id, match, message, n, no, {COLUMNS}
+from evidence
+where message = ?
+"""  # noqa: S608
+
+_BY_ID = f"""
+select id, match, message, n, no, {COLUMNS}
+from evidence
+where id = ?
+"""  # noqa: S608
+
+_OF_KEY = f"""
+select id, match, message, n, no, {COLUMNS}
+from evidence
+where message is null and day = ? and key = ?
+"""  # noqa: S608
+
+_LINKED = "select message, n from evidence_link where evidence = ?"
 
 _TRIES = "select distinct tries from evidence where message is null and tries < ?"
 
@@ -248,6 +270,40 @@ def unowned(connection: sqlite3.Connection, key: str, recipient: str) -> list[Un
     for day in _days(connection, "evidence", None):
         found += (_unmatched(row) for row in connection.execute(_UNOWNED, (day, key)))
     return [one for one in found if address_key(one.row.recipient) == wanted]
+
+
+def gathered(
+    connection: sqlite3.Connection, wanted: Sequence[tuple[Sequence[str], Sequence[int]]]
+) -> list[Gathered]:
+    """For each group of Message-ID keys and evidence ids: the messages of those keys and of the owners of
+    that evidence, and all evidence that is theirs, or is of those keys and nobody's, or is named by id."""
+    answers = []
+    for keys, ids in wanted:
+        found = {identity: _stored(connection, _BY_ID, (identity,)) for identity in ids}
+        rows = {each.id: each for stored in found.values() for each in stored}
+        messages = {each.owner.message for each in rows.values() if each.owner is not None}
+        for key in keys:
+            messages.update(_through(connection, "message", _BY_KEY, key, None))
+            for day in _days(connection, "evidence", None):
+                rows |= {each.id: each for each in _stored(connection, _OF_KEY, (day, key))}
+        for message in messages:
+            rows |= {each.id: each for each in _stored(connection, _OWNED, (message,))}
+        candidates = [_candidate(connection, message) for message in sorted(messages)[-_MANY:]]
+        answers.append(Gathered(tuple(c for c in candidates if c), tuple(rows.values())))
+    return answers
+
+
+def _stored(
+    connection: sqlite3.Connection, query: str, parameters: tuple[object, ...]
+) -> list[StoredEvidence]:
+    found = []
+    for identity, match, message, n, no, *columns in connection.execute(query, parameters).fetchall():
+        owner = None if message is None else RecipientKey(message, n)
+        links: frozenset[RecipientKey] = frozenset()
+        if match == "ambiguous":
+            links = frozenset(RecipientKey(*key) for key in connection.execute(_LINKED, (identity,)))
+        found.append(StoredEvidence(identity, evidence_row(columns), match, owner, no, links))
+    return found
 
 
 def _unmatched(row: tuple[object, ...]) -> UnmatchedEvidence:

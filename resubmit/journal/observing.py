@@ -9,11 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from resubmit.journal import mail, moves
 from resubmit.journal.codec import clean, day_of
 from resubmit.journal.connection import sqlite3
-from resubmit.journal.verbs import ArrivingRecipient, Cursor, EvidenceRow, Filed, Move, Moved, Observed, Stale
+from resubmit.journal.verbs import (
+    ArrivingRecipient,
+    Cursor,
+    EvidenceRow,
+    Filed,
+    Move,
+    Moved,
+    Observed,
+    Rebind,
+    Stale,
+)
 from resubmit.model.evidence import Holder
 from resubmit.model.moment import Ms
 from resubmit.model.recipient import RecipientKey
@@ -24,9 +35,23 @@ COLUMNS = """source, digest, status, recipient, original_recipient, group_addres
 """The columns of an EvidenceRow, in its order."""
 
 _KNOWN = """
-select id, message
+select id, message, received_at, size, recipient, original_recipient, group_address, message_id, sender,
+    subject, remote
 from evidence
 where source = ? and digest = ?
+"""
+
+_FULLER = """
+update evidence
+set received_at = ?, size = ?, recipient = ?, original_recipient = ?, group_address = ?, message_id = ?,
+    sender = ?, subject = ?, remote = ?
+where id = ?
+"""
+
+_OWNER = """
+select message, n, no
+from evidence
+where id = ?
 """
 
 _INSERT = f"""
@@ -37,7 +62,7 @@ values ({", ".join("?" * 33)})
 _REFILE = """
 update evidence
 set match = ?, why = ?, message = ?, n = ?, no = ?, tries = tries + 1
-where id = ? and message is null
+where id = ?
 """
 
 _ATTEMPT_OF = """
@@ -54,10 +79,32 @@ where message = ? and n = ? and no = ?
 on conflict do nothing
 """
 
-_LINK = """
-insert into evidence_link (message, n, evidence)
+_UNBIND = """
+delete from binding
+where offer = ? and network_message_id = ?
+"""
+
+_BIND_OFFER = """
+insert into binding (offer, network_message_id, day)
 values (?, ?, ?)
 on conflict do nothing
+"""
+
+_LINK = """
+insert into evidence_link (message, n, evidence, no)
+values (?, ?, ?, ?)
+on conflict do nothing
+"""
+
+_LINKS = """
+select message, n
+from evidence_link
+where evidence = ?
+"""
+
+_UNLINK = """
+delete from evidence_link
+where message = ? and n = ? and evidence = ?
 """
 
 _CURSOR = """
@@ -76,27 +123,40 @@ set reason = excluded.reason, at = excluded.at
 
 
 def observe(
-    connection: sqlite3.Connection, observed: Sequence[Observed], cursor: Cursor | None, at: Ms
+    connection: sqlite3.Connection,
+    observed: Sequence[Observed],
+    cursor: Cursor | None,
+    at: Ms,
+    rebinds: Sequence[Rebind] = (),
 ) -> list[Filed]:
     """Store evidence and carry out what it does; one answer each, in order.
 
-    `known`: it is there already. `stale`: an attempt has begun or a recipient was made since it was decided,
-    nothing of it is stored: decide again. `at`: when it was read, for the history.
+    `known`: it is there already. `fuller`: it is, and said less than now. `stale`: an attempt has begun or a
+    recipient was made since it was decided, nothing of it is stored: decide again. `at`: when it was read,
+    for the history. `rebinds` come first.
     """
-    answers = [_file(connection, one) for one in observed]
+    for rebind in rebinds:
+        which = (rebind.offer, rebind.network_message_id)
+        if rebind.at is None:
+            connection.execute(_UNBIND, which)
+        else:
+            connection.execute(_BIND_OFFER, (*which, day_of(rebind.at)))
+    answers = [_file(connection, one, at) for one in observed]
     if cursor is not None:
         connection.execute(_CURSOR, (cursor.source, cursor.name, cursor.position, at))
     return answers
 
 
-def _file(connection: sqlite3.Connection, observed: Observed) -> Filed:
+def _file(connection: sqlite3.Connection, observed: Observed, at: Ms) -> Filed:
     row = observed.row
     evidence = observed.refile
+    fuller = False
     if evidence is None:
         found = connection.execute(_KNOWN, (row.source, row.digest)).fetchone()
         if found is not None:
-            if found[1] is not None or observed.owner is None:
-                return Filed("known", found[0])
+            fuller = _made_fuller(connection, row, found)
+            if fuller or found[1] is not None or observed.owner is None:
+                return Filed("fuller" if fuller else "known", found[0])
             evidence = found[0]  # it lay there without an owner, and has one now
     if _is_stale(connection, observed):
         return Filed("stale", None)
@@ -108,17 +168,69 @@ def _file(connection: sqlite3.Connection, observed: Observed) -> Filed:
         observed = replace(observed, moves=tuple(_for(move, made) for move in observed.moves))
         owner = RecipientKey(owner.message, made)
     whose = (None, None, None) if owner is None else (owner.message, owner.n, no)
+    lost: set[RecipientKey] = set()
     if evidence is None:
         evidence = connection.execute(
             _INSERT, (*values(row), day_of(_when(row)), observed.match, clean(observed.why), *whose)
         ).lastrowid
-    elif not connection.execute(_REFILE, (observed.match, clean(observed.why), *whose, evidence)).rowcount:
+    elif owner is not None and _owner_of(connection, evidence) == whose:
         return Filed("known", evidence)
+    else:
+        lost = _refile(connection, observed, evidence, whose)
     assert evidence is not None
     if observed.binds and owner is not None and no is not None and row.network_message_id:
         when = (row.network_message_id, day_of(_when(row)))
         connection.execute(_BIND, (*when, owner.message, owner.n, no))
-    return Filed("new", evidence, _carry_out(connection, observed, owner, evidence))
+    moved = _carry_out(connection, observed, owner, evidence)
+    for key in sorted(lost):
+        moves.take_back(connection, key.message, key.n, at, f"not by this: {observed.why}")
+    return Filed("new", evidence, moved)
+
+
+def _made_fuller(connection: sqlite3.Connection, row: EvidenceRow, found: tuple[Any, ...]) -> bool:
+    """The same statement in another form, or beside other rows, may say more: what is stored is the most
+    that any of them said, whichever came first."""
+    said = (
+        row.recipient,
+        row.original_recipient,
+        row.group,
+        row.message_id,
+        row.sender,
+        row.subject,
+        row.remote,
+    )
+    received = min((at for at in (found[2], row.received_at) if at is not None), default=None)
+    size = max((size for size in (found[3], row.size) if size is not None), default=None)
+    texts = tuple(max(old, clean(new)) for old, new in zip(found[4:], said, strict=True))
+    if (received, size, *texts) == tuple(found[2:]):
+        return False
+    connection.execute(_FULLER, (received, size, *texts, found[0]))
+    return True
+
+
+def _owner_of(connection: sqlite3.Connection, evidence: int) -> tuple[Any, Any, Any]:
+    message, n, no = connection.execute(_OWNER, (evidence,)).fetchone()
+    return message, n, no
+
+
+def _refile(
+    connection: sqlite3.Connection,
+    observed: Observed,
+    evidence: int,
+    whose: tuple[int | None, int | None, int | None],
+) -> set[RecipientKey]:
+    """A stored row gets (another, or no) owner; returns whom it does not speak of any more."""
+    message, n, no = _owner_of(connection, evidence)
+    lost: set[RecipientKey] = set()
+    if message is not None and (message, n, no) != whose:
+        lost.add(RecipientKey(message, n))
+    connection.execute(_REFILE, (observed.match, clean(observed.why), *whose, evidence))
+    kept = set() if whose[0] is not None else {(move.message, move.n) for move in observed.moves}
+    for linked in connection.execute(_LINKS, (evidence,)).fetchall():
+        if linked not in kept:
+            connection.execute(_UNLINK, (*linked, evidence))
+            lost.add(RecipientKey(*linked))
+    return lost
 
 
 def _is_stale(connection: sqlite3.Connection, observed: Observed) -> bool:
@@ -159,8 +271,10 @@ def _carry_out(
 ) -> tuple[Moved, ...]:
     done: list[Moved] = []
     for move in observed.moves:
-        if owner is None and not connection.execute(_LINK, (move.message, move.n, evidence)).rowcount:
-            continue  # an ambiguous row that is looked at again: this candidate has heard it
+        if owner is None:
+            no = move.attempt if move.event.startswith("seen_") else None
+            if not connection.execute(_LINK, (move.message, move.n, evidence, no)).rowcount:
+                continue  # an ambiguous row that is looked at again: this candidate has heard it
         moved = moves.apply(connection, move, evidence=evidence)
         if not isinstance(moved, Stale):
             done.append(moved)

@@ -17,6 +17,7 @@ from resubmit.journal.verbs import (
     DueMessage,
     Fault,
     GateRow,
+    Gathered,
     IncidentRow,
     JobItem,
     JobRow,
@@ -96,6 +97,11 @@ class Reads(Opened):
     async def candidates(self, wanted: Sequence[Lookup]) -> list[list[Candidate]]:
         """For each lookup the messages it may be about."""
         return await self._read(lambda connection: lookups.candidates(connection, wanted))
+
+    async def gathered(self, wanted: Sequence[tuple[Sequence[str], Sequence[int]]]) -> list[Gathered]:
+        """For each group of Message-ID keys and evidence ids: messages that can be mistaken for each other,
+        and all evidence that may be about any of them."""
+        return await self._read(lambda connection: lookups.gathered(connection, wanted))
 
     async def unmatched(
         self, after: int = 0, limit: int = 500, tries_below: int | None = None

@@ -297,7 +297,7 @@ class Observed:
     `no`: the attempt it belongs to, None for none. `match`: matched/ambiguous/unmatched; `why` says by
     which key. `binds`: bind network_message_id to that attempt's offer. `member`: make this derived
     recipient first; `owner.n` is then ignored. `moves`: usually one, one a candidate when ambiguous.
-    `refile`: id of an unmatched evidence row that is being matched now, None for a new one."""
+    `refile`: id of a stored evidence row that is being matched (anew), None for a new one."""
 
     row: EvidenceRow
     match: str
@@ -312,7 +312,8 @@ class Observed:
 
 @dataclass(frozen=True, slots=True)
 class Filed:
-    """What became of one Observed: `new`, `known` (the digest was there) or `stale` (decide again)."""
+    """What became of one Observed: `new`, `known` (the digest was there), `fuller` (it was, and said less)
+    or `stale` (decide again)."""
 
     outcome: str
     evidence: int | None
@@ -394,6 +395,35 @@ class UnmatchedEvidence:
     id: int
     row: EvidenceRow
     match: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvidence:
+    """A stored row with whose it is held to be. `links`: whom it moved while it was ambiguous."""
+
+    id: int
+    row: EvidenceRow
+    match: str
+    owner: RecipientKey | None
+    no: int | None
+    links: frozenset[RecipientKey]
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """Messages that can be mistaken for each other, with all evidence that may be about any of them."""
+
+    candidates: tuple[Candidate, ...]
+    evidence: tuple[StoredEvidence, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Rebind:
+    """A network message id is an offer's from now on, seen at `at`; or, where that is None, no more."""
+
+    offer: int
+    network_message_id: str
+    at: Ms | None
 
 
 # ── gates, looks, incidents, jobs ─────────────────────────────────────────────────────────────────
