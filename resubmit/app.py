@@ -142,6 +142,8 @@ async def _wire(config: Config, clock: Clock, journal: Journal, *, intake: bool,
     ends = {d.name: config.endpoint_of(d) for d in config.destination}
     targets = {f"destination:{name}": end for name, end in ends.items()}
     targets |= {f"route:{r.name}": config.endpoint_of_route(r) for r in config.route}
+    if intake and (own := config.endpoint_of_listener()):
+        targets["listener:smtp"] = own
     watch = Watch(journal, clock, targets, recovery, ehlo_name=name, seen=told)
     recover = Recover(
         journal, clock, recovery, table, clock_rule, told=told, turned=[deliver.wake, watch.wake]

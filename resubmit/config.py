@@ -152,6 +152,16 @@ class Config:
         name, ca_file = route.tls_name, str(route.ca_file or "")
         return Endpoint(route.host, route.port, _PROBED[route.tls], name, ca_file)
 
+    def endpoint_of_listener(self) -> Endpoint | None:
+        """Our own listener as a client here meets it; None where it has no certificate or no fixed port."""
+        smtp = self.intake.smtp
+        if smtp.tls_certificate is None:
+            return None
+        found = (host_port(text) for text in smtp.listen)
+        host, port = next(((h, p) for h, p in found if p), ("", 0))
+        near = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - read, not bound
+        return Endpoint(near, port, "encrypt") if port else None
+
     def destination_named(self, name: str) -> Destination:
         """The destination of that name; KeyError when there is none."""
         return next((d for d in self.destination if d.name == name), None) or _missing(name)

@@ -1,4 +1,4 @@
-"""Destinations, and routes whose gate is not open, are looked at: what was seen goes to the journal.
+"""Destinations, routes and our own listener are looked at: what was seen goes to the journal.
 
 A look is a dry run; no mail is sent. `recover` reads the looks and moves the gates.
 """
@@ -16,7 +16,7 @@ from resubmit.flow.wake import Wake
 from resubmit.journal.door import Journal
 from resubmit.journal.verbs import LookRow
 from resubmit.model.moment import DAY, Ms
-from resubmit.model.tls import Endpoint, Verdict
+from resubmit.model.tls import UNCERTIFIED, Endpoint, Verdict
 from resubmit.probe import fingerprint, horizon, plain, schedule
 from resubmit.probe.look import look
 from resubmit.recovery.settings import Recovery
@@ -69,12 +69,15 @@ class Watch:
 
     async def _watch(self, target: str) -> None:
         last: Ms | None = None
+        begun = self._clock.monotonic()
+        certified = self._targets[target].level != UNCERTIFIED
         while True:
             gate = await self._journal.gate(target)
             span = schedule.wait_for(
                 last,
-                self._clock.monotonic(),
+                self._clock.monotonic() - begun,
                 target=target,
+                certified=certified,
                 gate=gate.state if gate else None,
                 watch_interval=self._recovery.watch_interval,
                 probe_interval=self._recovery.probe_interval,
@@ -83,7 +86,7 @@ class Watch:
             if span is None or span > 0:
                 await self.wakes[target].wait(span)
                 continue
-            last = self._clock.monotonic()
+            last = self._clock.monotonic() - begun
             await self.look(target, gate_closed=schedule.is_strict(gate.state if gate else None))
 
     async def look(self, target: str, *, gate_closed: bool) -> None:

@@ -11,6 +11,9 @@ from enum import StrEnum
 
 from resubmit.model.moment import Ms
 
+UNCERTIFIED = "none"
+"""The level at which no certificate is seen."""
+
 
 class Health(StrEnum):
     """A verdict's three values. Unknown is a fault of our own: resolver, clock, way to a CRL."""

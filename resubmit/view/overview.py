@@ -15,7 +15,10 @@ def status_object(overview: Overview) -> Plain:
     """The object of `status --json`. `incidents` and `jobs` are those not yet closed or done."""
     trace = overview.live_trace
     return {
-        "routes": [_gate(gate) for gate in overview.routes],
+        "routes": [
+            _gate(gate) | {"days_left": overview.days_left.get(f"route:{gate.name}")}
+            for gate in overview.routes
+        ],
         "destinations": [
             _gate(d.gate)
             | {
@@ -43,6 +46,11 @@ def status_object(overview: Overview) -> Plain:
             "free": overview.journal.free,
             "schema": overview.journal.schema,
         },
+        "listeners": [
+            {"name": target.partition(":")[2], "days_left": left}
+            for target, left in overview.days_left.items()
+            if target.startswith("listener:")
+        ],
     }
 
 

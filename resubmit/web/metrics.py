@@ -111,6 +111,9 @@ def families(figures: Figures, now: int) -> Iterable[Metric]:
     yield _gauge("resubmit_messages", "Messages kept.", [((), figures.messages)])
     yield _gauge("resubmit_evidence_unmatched", "Evidence without an owner.", [((), figures.unmatched)])
     yield _gauge("resubmit_unreadable", "Items no source could read.", [((), figures.unreadable)])
+    days = [(tuple(target.split(":", 1)), left) for target, left in figures.days_left.items()]
+    yield _gauge("resubmit_certificate_days_left", "Until the first certificate seen there ends.", days,
+                 ["kind", "name"])  # fmt: skip
     attempts = CounterMetricFamily("resubmit_attempts", "SMTP transactions begun.", value=figures.offers)
     yield attempts
 

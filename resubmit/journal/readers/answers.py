@@ -186,7 +186,8 @@ class Size:
 @dataclass(frozen=True, slots=True)
 class Overview:
     """Where everything stands. `stuck`: recipients by cause ("none" where there is none);
-    `live_trace`: (source, until), the best there is."""
+    `live_trace`: (source, until), the best there is. `days_left`: until the first certificate ends, by what
+    was looked at (`destination:…`, `route:…`, `listener:…`)."""
 
     routes: tuple[GateView, ...]
     destinations: tuple[DestinationView, ...]
@@ -197,6 +198,7 @@ class Overview:
     jobs: tuple[JobView, ...]
     unreadable: tuple[UnreadableView, ...]
     journal: Size
+    days_left: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,3 +227,4 @@ class Figures:
     unmatched: int
     unreadable: int
     messages: int
+    days_left: dict[str, int] = field(default_factory=dict)

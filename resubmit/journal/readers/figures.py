@@ -8,6 +8,13 @@ from resubmit.journal.readers.reading import reading
 from resubmit.journal.readers.selection import ACCEPTED, HELD, TROUBLE
 from resubmit.model.moment import Ms
 
+_DAYS_LEFT = """
+select k.target, k.days_left
+from (select target, max(id) as id from look group by target) newest
+join look k on k.id = newest.id
+where k.days_left is not null
+"""
+
 
 def metrics(conn: sqlite3.Connection, now: Ms) -> Figures:
     """The journal's figures at `now`. Settled mail is not counted: that would read all of it."""
@@ -44,4 +51,5 @@ def metrics(conn: sqlite3.Connection, now: Ms) -> Figures:
             unmatched=one("select count(*) from evidence where message is null"),
             unreadable=one("select count(*) from unreadable"),
             messages=one("select count(*) from message"),
+            days_left={row[0]: row[1] for row in conn.execute(_DAYS_LEFT)},
         )

@@ -54,6 +54,7 @@ def overview(conn: sqlite3.Connection, now: Ms, folder: Path | None = None) -> O
     routes = dict.fromkeys(name for row in mirrored for name in row[1:3] if name)
     routes |= dict.fromkeys(name[6:] for name in gates if name.startswith("route:"))
     names = dict.fromkeys(row[0] for row in mirrored)
+    known = {*routes, *names}
     return Overview(
         routes=tuple(gates.get(f"route:{name}", GateView(name, "open", None, ())) for name in routes),
         destinations=tuple(
@@ -67,6 +68,11 @@ def overview(conn: sqlite3.Connection, now: Ms, folder: Path | None = None) -> O
         jobs=tuple(jobs(conn, states=_OPEN)),
         unreadable=tuple(unreadable(conn)),
         journal=size(conn, folder),
+        days_left={
+            target: look[3]
+            for target, look in looks.items()
+            if look[3] is not None and (target.startswith("listener:") or target.partition(":")[2] in known)
+        },
     )
 
 

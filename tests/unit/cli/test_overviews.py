@@ -43,9 +43,9 @@ def test_status_has_the_contracts_fields(desk: Desk) -> None:
 
     assert list(status) == [
         *("routes", "destinations", "stuck", "next_deadline", "live_trace"),
-        *("incidents", "jobs", "unreadable", "journal", "service"),
+        *("incidents", "jobs", "unreadable", "journal", "listeners", "service"),
     ]
-    assert status["routes"] == [{"name": "eop", "gate": "open", "reasons": []}]
+    assert status["routes"] == [{"name": "eop", "gate": "open", "reasons": [], "days_left": 90}]
     assert status["destinations"] == [
         {
             "name": "hybrid",
@@ -85,6 +85,18 @@ def test_status_for_people_fits(desk: Desk) -> None:
     assert fits(said)
     assert "Stuck: 1 recipient: 1 tls" in said
     assert "bounces in 20h" in said
+
+
+def test_status_says_when_certificates_end(desk: Desk) -> None:
+    trouble(desk)
+    desk.shelf.look("listener:smtp", "healthy", codes="[]", days_left=12)
+    desk.shelf.look("route:gone", "healthy", codes="[]", days_left=1)
+
+    assert desk.ask("status", "--json").json["listeners"] == [{"name": "smtp", "days_left": 12}]
+    said = {
+        " ".join(line.split()[:2]): line.split()[-1] for line in desk.ask("status").out.splitlines() if line
+    }
+    assert (said["destination hybrid"], said["route eop"], said["listener smtp"]) == ("-1d", "90d", "12d")
 
 
 def test_an_empty_journal_has_a_status(desk: Desk) -> None:

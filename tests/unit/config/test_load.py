@@ -391,3 +391,27 @@ def test_the_probe_of_a_route_is_as_strict_as_the_route(tmp_path: Path) -> None:
     assert levels == {
         "none": "none", "opportunistic": "opportunistic", "required": "encrypt", "verified": "domain",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("listen", "host", "port"),
+    [
+        ('["127.0.0.1:2525"]', "127.0.0.1", 2525),
+        ('["0.0.0.0:25"]', "127.0.0.1", 25),
+        ('[":25"]', "127.0.0.1", 25),
+        ('["[::]:25"]', "::1", 25),
+        ('["127.0.0.1:0", "10.0.0.1:26"]', "10.0.0.1", 26),
+        ('["127.0.0.1:0"]', None, None),
+        ("[]", None, None),
+    ],
+)
+def test_our_listener_is_looked_at_where_a_client_here_meets_it(
+    tmp_path: Path, listen: str, host: str | None, port: int | None
+) -> None:
+    for name in ("own.pem", "own.key"):
+        (tmp_path / name).write_text("")
+    smtp = f"[intake.smtp]\nlisten = {listen}\n"
+    assert load(written(tmp_path, smtp)).endpoint_of_listener() is None, "without a certificate"
+    keys = 'tls_certificate = "own.pem"\ntls_key = "own.key"\n'
+    found = load(written(tmp_path, smtp + keys)).endpoint_of_listener()
+    assert (found.host, found.port) == (host, port) if found else host is None

@@ -52,7 +52,7 @@ def test_each_step_is_told_at_most_once_and_the_end_never_passes_untold(days: li
     assert len(steps) == len(set(steps))
     assert steps == sorted(steps, reverse=True)
     reached = [step for step in STEPS if days[-1] <= step]
-    assert (steps[-1:] or [None])[0] == min(reached, default=None)
+    assert (steps[-1] if steps else None) == min(reached, default=None)
 
 
 def test_the_days_before_are_those_of_the_same_certificate() -> None:

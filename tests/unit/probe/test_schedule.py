@@ -9,18 +9,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resubmit.model.moment import MINUTE, SECOND, Ms
-from resubmit.probe.schedule import is_strict, limit, wait_for
+from resubmit.probe.schedule import HORIZON, is_strict, limit, wait_for
 
 WATCH, PROBE = 5 * MINUTE, 20 * SECOND
 
 
 def wait(
-    last: Ms | None, now: Ms, gate: str | None, target: str = "destination:hybrid", seed: int = 1
+    last: Ms | None,
+    now: Ms,
+    gate: str | None,
+    target: str = "destination:hybrid",
+    seed: int = 1,
+    *,
+    certified: bool = True,
 ) -> Ms | None:
     return wait_for(
         last,
         now,
         target=target,
+        certified=certified,
         gate=gate,
         watch_interval=WATCH,
         probe_interval=PROBE,
@@ -33,11 +40,22 @@ def test_the_first_look_is_due_at_once(gate: str | None) -> None:
     assert wait(None, 77, gate) == 0
 
 
-def test_a_route_is_looked_at_only_while_its_gate_is_not_open() -> None:
-    assert wait(None, 0, None, "route:eop") is None
-    assert wait(10, 99 * MINUTE, "open", "route:eop") is None
-    assert wait(None, 0, "closed", "route:eop") == 0
-    assert wait(None, 0, "testing", "route:eop") == 0
+@pytest.mark.parametrize("target", ["route:eop", "listener:smtp"])
+def test_what_its_own_traffic_tells_of_is_looked_at_for_its_certificate_alone(target: str) -> None:
+    assert wait(None, 0, None, target) == WATCH, "not at the start"
+    assert wait(None, WATCH, "open", target) == 0
+    span = wait(WATCH, WATCH, "open", target)
+    assert span is not None
+    assert 0.9 * HORIZON <= span <= 1.1 * HORIZON
+    assert wait(None, 0, "closed", target) == 0
+    assert wait(None, 0, "testing", target) == 0
+
+
+def test_a_route_without_tls_is_looked_at_only_while_its_gate_is_not_open() -> None:
+    assert wait(None, 0, None, "route:eop", certified=False) is None
+    assert wait(10, 99 * MINUTE, "open", "route:eop", certified=False) is None
+    assert wait(None, 0, "closed", "route:eop", certified=False) == 0
+    assert wait(None, 0, None, "destination:rest", certified=False) == 0
 
 
 @given(st.integers(0, 10_000), st.sampled_from([("open", WATCH), ("closed", PROBE), ("testing", PROBE)]))

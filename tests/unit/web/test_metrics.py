@@ -40,6 +40,8 @@ def test_what_is_stuck_is_counted_by_cause_and_destination(tmp_path: Path) -> No
     )
     shelf.gate("destination:hybrid", "testing")
     shelf.incident()
+    shelf.look("route:eop", "healthy", codes="[]", days_left=40)
+    shelf.look("route:eop", "healthy", codes="[]", days_left=12)
 
     samples = page(tmp_path)
 
@@ -49,6 +51,7 @@ def test_what_is_stuck_is_counted_by_cause_and_destination(tmp_path: Path) -> No
     assert samples['resubmit_recipients{state="pending"}'] == 1
     assert samples['resubmit_gate{kind="destination",name="hybrid",state="testing"}'] == 1
     assert samples['resubmit_gate{kind="destination",name="hybrid",state="open"}'] == 0
+    assert samples['resubmit_certificate_days_left{kind="route",name="eop"}'] == 12
     assert samples["resubmit_incidents_open"] == 1
     assert samples["resubmit_messages"] == 1
     shelf.close()
