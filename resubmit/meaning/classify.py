@@ -4,7 +4,8 @@ The table is data (table.py). A text is cut into layers, since replies are wrapp
 (`450 4.4.317 … [Message=451 5.7.3 STARTTLS is …]`), and asked about in this order:
 
 1. texts, the innermost layer first, then the text as a whole;
-2. a `[Message=` that was cut off in the middle of a known text, when all it may have been have one cause;
+2. before the layers around it, a `[Message=` that was cut off in the middle of a known text, when all that
+   it may have been have one cause;
 3. the step of our own conversation that failed, where there was no reply;
 4. codes without a known text: Microsoft's, then the IANA registry's, the innermost layer first;
 5. what is said of a reply as a whole (`Message expired`), then its first digits.
@@ -89,7 +90,8 @@ def _meaning(shown: str, code: int | None, enhanced: str, where: str) -> Meaning
 def _found(shown: str, cut: Sequence[Layer], where: str) -> Found | None:
     inward = cut[::-1]
     whole = [Layer(shown, cut[0].code, cut[0].enhanced)] if len(cut) > 1 else []
-    found = _by_text([*inward, *whole], last=False) or _by_cut_text(inward[0])
+    found = _by_text(inward[:1], last=False) or _by_cut_text(inward[0])
+    found = found or _by_text([*inward[1:], *whole], last=False)
     if found is not None or (where in _STAGES and not cut[0].code):
         return found
     first = [file for file in files_of_codes() if file not in LAST]

@@ -24,7 +24,7 @@ _ENHANCED = r"[245]\.\d{1,3}\.\d{1,3}(?!\.?\d)"
 _STAMP = re.compile(r"\s*\[[^\[\]\s]{1,255} \d{4}-\d\d-\d\dt[\d:.]+z(?: [0-9a-f]{8,})?\]?", re.IGNORECASE)
 _NOISE = re.compile(
     r"\s*\[(?:LastAttempted(?:ServerName|IP)|SmtpSecurity)=[^\]\[]*\]?"
-    r"|\.?\s*OutboundProxyTarget(?:IP|HostName): \S*|\}?;? ?\{(?:FQDN|IP|LRT)=[^{}]*(?:\}|$)",
+    r"|\.?\s*OutboundProxyTarget(?:IP|HostName): \S*|\}?;? ?\{(?:MSG=\}|(?:FQDN|IP|LRT)=[^{}]*(?:\}\]?|$))",
     re.IGNORECASE,
 )
 _BLOCK = re.compile(r"^\s*(?:reason:\s*)?[\[{\s]*(?:LRT=[^{}]*\};\s*\{)?LED\s*=\s*", re.IGNORECASE)
