@@ -61,7 +61,8 @@ class Recover:
         self._led: dict[str, list[Stage]] = {}
         self._distrusted = False
         self._begun = False
-        self._timers = Timers(journal, policy_of_routes(recovery))
+        final = frozenset(name for name, route in table.routes.items() if route.final)
+        self._timers = Timers(journal, policy_of_routes(recovery), final)
         self._restless = 0
         self._unrest = ""
 

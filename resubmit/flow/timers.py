@@ -22,11 +22,12 @@ _MANY = 500
 
 
 class Timers:
-    """Asks the rules about those whom time moves."""
+    """Asks the rules about those whom time moves. `final`: the routes whose 250 is a delivery."""
 
-    def __init__(self, journal: Journal, policy: Policy) -> None:
+    def __init__(self, journal: Journal, policy: Policy, final: frozenset[str]) -> None:
         self._journal = journal
         self._policy = policy
+        self._final = final
         self._asked: frozenset[str] = frozenset()
 
     async def ring(self, now: Ms) -> Ms | None:
@@ -39,7 +40,10 @@ class Timers:
         live = lastlook.is_live(coverage, policy.trace_stale, now)
         span = doubt.span_of(standings) if live else None
         taken = await journal.accepted_between(*span) if span else []
-        judged = (doubt.after_time(one, taken, coverage, policy, live=live, now=now) for one in standings)
+        judged = (
+            doubt.after_time(one, taken, coverage, policy, live=live, final=self._final, now=now)
+            for one in standings
+        )
         found = [due for due in judged if due is not None]
         await bring(journal, found, now)
         questions = frozenset(due.why for due in found if due.ask)

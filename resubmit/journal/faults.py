@@ -50,20 +50,26 @@ order by a.ended_at desc
 limit ?
 """
 
-_TAKEN = """
-select -o.id, o.ended_at, o.ended_at, a.event, null, null, a.reply, a.ended_at, o.remote, lower(r.address),
-    r.destination, o.route
+_OURS = """
+select -o.id, o.ended_at, o.ended_at, {event}, null, null, a.reply,
+    case when a.accepted = 1 then a.ended_at end, o.remote, lower(r.address), r.destination, o.route
 from offer o
 cross join attempt a on a.message = o.message and a.offer = o.id
 join recipient r on r.message = a.message and r.n = a.n
-where o.ended_at is not null and o.ended_at >= ? and a.accepted = 1
+where o.ended_at is not null and o.ended_at >= ? and ({got})
 order by o.ended_at desc
 limit ?
 """
 
-_FINAL = _TAKEN.replace("a.accepted = 1", "a.event = 'reply_final'")
+# Who refuses a recipient or a message for its own sake has been reached, and talks to us.
+_ANSWERED = _OURS.format(
+    event="case when a.accepted = 1 then a.event else 'reply_accepted' end",
+    got="a.accepted = 1 or a.scope in ('recipient', 'message') and a.code is not null",
+)
 
-QUERIES = (_SEEN, _DELIVERED, _MET, _TAKEN, _FINAL)
+_FINAL = _OURS.format(event="a.event", got="a.event = 'reply_final'")
+
+QUERIES = (_SEEN, _DELIVERED, _MET, _ANSWERED, _FINAL)
 
 _STATUS_OF = {
     Event.REPLY_ACCEPTED: Status.NONE,
@@ -89,13 +95,14 @@ def faults(
     """What speaks for and against a destination or a route since then, newest first.
 
     Against it: owned evidence of scope destination or route, and refusals of such a scope that our own
-    attempts met. For it: deliveries, and our own 250s (status `none`, or `delivered` on a final route; scope
-    None; of a destination the latter only, since other 250s say nothing of it). An attempt's `evidence` is
-    its offer's id, negative. `limit` holds for each kind against it, `good` for each kind for it: much mail
+    attempts met. For it: deliveries, and what our own attempts were answered: 250s, and refusals that concern
+    their recipient or message only (status `none`, or `delivered` on a final route; scope None; of a
+    destination the latter only, since other answers say nothing of it). An attempt's `evidence` is its
+    offer's id, negative. `limit` holds for each kind against it, `good` for each kind for it: much mail
     that is taken hides no deferral.
     """
     if destination is None:
-        asked = [(_MET, limit), (_TAKEN, good)]
+        asked = [(_MET, limit), (_ANSWERED, good)]
     else:
         asked = [(_SEEN, limit), (_MET, limit), (_DELIVERED, good), (_FINAL, good)]
     rows: list[_Row] = []

@@ -15,7 +15,7 @@ select o.ended_at, exists (
     from attempt a
     join evidence e on e.message = a.message and e.n = a.n and e.no = a.no
     where a.message = o.message and a.offer = o.id
-        and e.source in ('trace_csv', 'trace_graph', 'exchange_tracking_log'))
+        and e.source in ('trace_csv', 'trace_graph', 'exchange_tracking_log')), o.route
 from offer o
 where o.next_key is not null
     and o.day between ? and ?
@@ -35,4 +35,4 @@ def accepted_between(connection: sqlite3.Connection, since: Ms, until: Ms) -> li
     Those whose next hop named no id for them are left out (the index in time order has the others).
     """
     rows = connection.execute(_TAKEN, (day_of(since), day_of(until), since, until, _LIMIT))
-    return [TakenMail(at, bool(known)) for at, known in rows]
+    return [TakenMail(at, bool(known), route) for at, known, route in rows]

@@ -587,10 +587,11 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class TakenMail:
-    """A mail of ours that was answered 250 at `at`; `known`: a trace has told of it."""
+    """A mail of ours that was answered 250 at `at` over a route; `known`: a trace has told of it."""
 
     at: Ms
     known: bool
+    route: str
 
 
 @dataclass(frozen=True, slots=True)

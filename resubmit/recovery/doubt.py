@@ -2,8 +2,9 @@
 
 Promises: in doubt goes again at once only when a live trace that covers its time does not know it, though
 it knows another mail of ours on both sides; when too many of our mails are missing there, the trace is
-wrong and a person is asked. Without a trace it goes again after `in_doubt_wait`, and the reason says that a
-duplicate is possible. (design section 4, *In doubt*; RFC 1047)
+wrong and a person is asked. Only mails over the same route count: of others that trace need not know. Without
+a trace, and on a final route, of which none tells, it goes again after `in_doubt_wait`, and the reason says
+that a duplicate is possible. (design section 4, *In doubt*; RFC 1047)
 """
 
 from __future__ import annotations
@@ -29,12 +30,14 @@ ENOUGH = 20
 
 
 class Taken(Protocol):
-    """A mail of ours that was answered 250 at `at`; `known`: a trace knows it."""
+    """A mail of ours that was answered 250 at `at` over a route; `known`: a trace knows it."""
 
     @property
     def at(self) -> Ms: ...
     @property
     def known(self) -> bool: ...
+    @property
+    def route(self) -> str: ...
 
 
 def span_of(standings: Sequence[Standing]) -> tuple[Ms, Ms] | None:
@@ -55,11 +58,14 @@ def after_time(
     policy: Policy,
     *,
     live: bool,
+    final: frozenset[str] = frozenset(),
     now: Ms,
 ) -> Due | None:
-    """What time has done to a recipient: None where it does nothing to its state."""
+    """What time has done to a recipient: None where it does nothing to its state. `final`: the routes whose
+    250 is a delivery."""
     if standing.state is State.IN_DOUBT:
-        return _settle(standing, taken, coverage, policy, live=live, now=now)
+        told = live and standing.route not in final
+        return _settle(standing, taken, coverage, policy, live=told, now=now)
     if standing.state in (State.JOURNALED, State.RETRYING) and standing.deadline is not None:
         if now < standing.deadline:
             return Due(standing.key, None, "", standing.attempt, wake_at=standing.deadline)
@@ -89,7 +95,8 @@ def _settle(
 
 def _by_trace(standing: Standing, taken: Sequence[Taken], told_until: Ms, policy: Policy, now: Ms) -> Due:
     at = doubt_at(standing)
-    near = [t for t in taken if abs(t.at - at) <= NEAR and t.at <= told_until]
+    same = (t for t in taken if t.route == standing.route)
+    near = [t for t in same if abs(t.at - at) <= NEAR and t.at <= told_until]
     missing = sum(not t.known for t in near)
     if len(near) >= ENOUGH and missing * 20 > len(near):
         why = (

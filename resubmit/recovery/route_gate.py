@@ -2,7 +2,8 @@
 
 Promises: it closes when no address of the route can be spoken to, when TLS is below the route's level, or
 by a refusal that concerns the whole route; then a dry run tries it, and after a healthy one a single
-message. It opens on that message's success. Pure; the order of the facts does not matter.
+message. It opens when that is taken, or refused for its own sake. Pure; the order of the facts does not
+matter.
 
 A trial that failed is followed by growing waits, 30 s doubling to 30 minutes, since the dry run can't see
 every refusal (5.7.64 comes at RCPT). Limits: a route whose probe never tells anything is tried with a
@@ -51,7 +52,7 @@ def speaks_against(fault: Fault) -> bool:
 
 
 def speaks_for(fault: Fault) -> bool:
-    """Whether something got through: an attempt that was answered 250."""
+    """Whether something got through: an attempt that was answered 250, or refused for its own sake only."""
     return fault.scope is None and fault.status in (Status.NONE, Status.DELIVERED, Status.RELAYED)
 
 
@@ -124,7 +125,7 @@ def _while_testing(
 
 def _open(memory: Memory, through: Fault) -> Decision:
     kept = Memory(fault_at=memory.fault_at, fixed_at=through.at, shut_why=memory.shut_why)
-    return Decision(OPEN, (f"a message got through at {at_text(through.at)}",), kept)
+    return Decision(OPEN, (f"the next hop answered a message at {at_text(through.at)}",), kept)
 
 
 def _last(gate: Gate, memory: Memory) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from resubmit.journal import read
 from resubmit.journal.door import Journal
@@ -262,12 +263,19 @@ async def test_faults_of_a_route_are_what_its_attempts_met(journal: Journal) -> 
         due_at=NOW,
     )
     own_fault = await journal.record(arrival())
-    await attempt(journal, own_fault, Event.REPLY_REFUSED, scope=Scope.RECIPIENT, cause=Cause.RECIPIENT)
+    own: dict[str, Any] = {
+        "scope": Scope.RECIPIENT,
+        "cause": Cause.RECIPIENT,
+        "code": 550,
+        "reply": "550 5.1.1 no such user",
+    }
+    await attempt(journal, own_fault, Event.REPLY_REFUSED, at=NOW + 2000, **own)
     taken = await journal.record(arrival())
     await attempt(journal, taken, at=NOW + MINUTE)
     found = await journal.faults(None, "eop", NOW)
     assert [(fault.status, fault.scope, fault.text) for fault in found] == [
         ("none", None, "250 2.0.0 OK"),
+        ("none", None, "550 5.1.1 no such user"),
         ("deferred", Scope.ROUTE, "refused"),
     ]
     assert await journal.faults(None, "other", NOW) == []

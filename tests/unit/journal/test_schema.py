@@ -166,7 +166,7 @@ def test_open_work_is_found_by_its_partial_index(shelf: Shelf, query: str, index
     assert index in plan
 
 
-@pytest.mark.parametrize("query", faults.QUERIES, ids=["seen", "delivered", "met", "taken", "final"])
+@pytest.mark.parametrize("query", faults.QUERIES, ids=["seen", "delivered", "met", "answered", "final"])
 def test_what_a_gate_weighs_is_found_by_time_and_sorted_by_its_index(shelf: Shelf, query: str) -> None:
     plan = [str(row[3]) for row in shelf._conn.execute(f"explain query plan {query}", (0, 1))]
     assert not [step for step in plan if "SCAN" in step or "TEMP B-TREE" in step], plan

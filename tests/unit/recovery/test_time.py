@@ -18,12 +18,12 @@ from tests.helpers.journals import HandClock
 from tests.unit.recovery.facts import POLICY, T, at, coverage, delivery, fault, gate, look, standing
 
 LOST = standing(state=State.IN_DOUBT, accepted_at=None, dot_at=at(0), since=at(0), cause=None, scope=None)
-AROUND = [TakenMail(at(-60), True), TakenMail(at(60), True)]
+AROUND = [TakenMail(at(-60), True, "eop"), TakenMail(at(60), True, "eop")]
 WHOLE = [coverage(-9000, 1800)]
 
 
 def taken(known: int, missing: int) -> list[TakenMail]:
-    return [TakenMail(at(n - 50), n < known) for n in range(known + missing)] + AROUND[1:]
+    return [TakenMail(at(n - 50), n < known, "eop") for n in range(known + missing)] + AROUND[1:]
 
 
 @pytest.mark.parametrize(
@@ -37,13 +37,15 @@ def taken(known: int, missing: int) -> list[TakenMail]:
         pytest.param(AROUND, [coverage(-9000, 960)], True, 961, Event.SEEN_NOWHERE, "not taken", False, id="of the neighbour too"),
         pytest.param(AROUND[:1], WHOLE, True, 1801, None, "on both sides", False, id="a neighbour before only"),
         pytest.param(AROUND[1:], WHOLE, True, 1801, None, "on both sides", False, id="a neighbour after only"),
-        pytest.param([TakenMail(at(-60), False), AROUND[1]], WHOLE, True, 1801, None, "on both sides", False, id="one before, not known"),
-        pytest.param([TakenMail(at(-1801), True), AROUND[1]], WHOLE, True, 1801, None, "on both sides", False, id="one before, too far"),
+        pytest.param([TakenMail(at(-60), False, "eop"), AROUND[1]], WHOLE, True, 1801, None, "on both sides", False, id="one before, not known"),
+        pytest.param([TakenMail(at(-1801), True, "eop"), AROUND[1]], WHOLE, True, 1801, None, "on both sides", False, id="one before, too far"),
         pytest.param([], [coverage(-9000, 3600)], True, 2699, None, "until", False, id="no neighbours: waits longer"),
         pytest.param([], [coverage(-9000, 3600)], True, 2700, Event.DOUBT_TIMED_OUT, "a duplicate is possible", False, id="no neighbours: goes again"),
         pytest.param(AROUND, [coverage(10, 1800)], True, 600, Event.DOUBT_TIMED_OUT, "no live trace", False, id="the trace is not of its time"),
         pytest.param(taken(18, 2), WHOLE, True, 1801, None, "the trace is wrong", True, id="2 of 21 missing: ask"),
         pytest.param(taken(18, 1), WHOLE, True, 1801, Event.SEEN_NOWHERE, "", False, id="1 of 20 missing: fine"),
+        pytest.param(taken(18, 0) + [TakenMail(at(n), False, "partner") for n in range(20)], WHOLE, True, 1801, Event.SEEN_NOWHERE, "", False, id="of mail over another route it need not know"),
+        pytest.param([TakenMail(mail.at, True, "partner") for mail in AROUND], WHOLE, True, 1801, None, "on both sides", False, id="nor does that stand for ours"),
         pytest.param(taken(16, 2), WHOLE, True, 1801, Event.SEEN_NOWHERE, "", False, id="2 of 19: too few to tell"),
     ],
 )  # fmt: skip
@@ -57,6 +59,14 @@ def test_doubt(
     assert (due.due_at == at(now)) is (event is not None), "due again at once"
     assert due.duplicate is (event is Event.DOUBT_TIMED_OUT)
     assert due.attempt == LOST.attempt
+
+
+def test_of_a_final_route_no_trace_tells() -> None:
+    due = doubt.after_time(
+        LOST, taken(0, 30), WHOLE, POLICY, live=True, final=frozenset({"eop"}), now=at(600)
+    )
+    assert due is not None
+    assert (due.event, due.ask) == (Event.DOUBT_TIMED_OUT, False)
 
 
 def test_an_orphan_without_a_dot_is_judged_by_when_it_became_so() -> None:
