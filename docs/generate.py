@@ -1,4 +1,4 @@
-"""Writes the pages that are drawn from the code: configuration.md, gates.md, states.md, logbook.md.
+"""Writes the pages that are drawn from the code and its tables (PAGES names them).
 
 `python -m docs.generate` writes; with `--check` it shows the difference to what it would write and exits 1
 if there is one. The words stand in the code's own docstrings, so that they are written once.
@@ -21,7 +21,7 @@ from pydantic.fields import FieldInfo
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from docs import gates, states  # noqa: E402
+from docs import causes, findings, gates, states  # noqa: E402
 from resubmit import logbook  # noqa: E402
 from resubmit.config import LATER, Tables  # noqa: E402
 from resubmit.settings import Table  # noqa: E402
@@ -197,7 +197,9 @@ def log_page() -> str:
 
 
 PAGES: dict[str, Callable[[], str]] = {
+    "causes.md": causes.page,
     "configuration.md": configuration,
+    "findings.md": findings.page,
     "gates.md": gates.page,
     "logbook.md": log_page,
     "states.md": states.page,

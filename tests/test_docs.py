@@ -14,7 +14,11 @@ from docs import generate, states
 from resubmit import logbook
 from resubmit.cli.main import find, parser_for
 from resubmit.config import load
+from resubmit.meaning import advice
+from resubmit.meaning.table import known, signs
+from resubmit.model.evidence import Cause
 from resubmit.model.recipient import Event, State
+from resubmit.probe.findings import ORDER
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -54,6 +58,25 @@ def test_every_state_event_and_log_line_has_its_words() -> None:
     assert set(states.MEANING) == set(Event)
     assert all(f"| `{state}` | " in page for state in State)
     assert all(f"| `{event}` | " in (ROOT / "docs/logbook.md").read_text() for event in events)
+
+
+def test_every_known_cause_stands_in_its_page_with_what_to_do_and_every_example() -> None:
+    page = (ROOT / "docs/causes.md").read_text()
+    links = set(re.findall(r"\(#(\w+)\)", page))
+
+    assert all(
+        f"### {one.id}\n\n{one.what}\n\n**What to do.** {one.advice}\n" in page for one in known().values()
+    )
+    assert all(" ".join(e.split())[:100] in page for sign in signs() if sign.says for e in sign.examples)
+    assert links <= set(known())
+    assert all(f"## `{cause}`" in page for cause in Cause)
+
+
+def test_every_finding_stands_in_its_page() -> None:
+    page = (ROOT / "docs/findings.md").read_text()
+
+    assert all(f"| `{code}` | " in page for code in ORDER)
+    assert all(row.advice.replace("|", "\\|") in page for row in advice.rows().values())
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
