@@ -102,6 +102,12 @@ class Recover:
             wakes.append(await self._timers.ring(now))
         return min(at for at in wakes if at is not None)
 
+    async def conclude(self, now: Ms) -> None:
+        """One last pass, in which nobody is spared a look: what is over is ended."""
+        for policy in self._policies:
+            self._facts.forget(policy.name)
+        await self.tick(now)
+
     async def _settle(self, judge: Callable[[], Awaitable[Judged]], now: Ms) -> Ms | None:
         """Ask and carry out until the rules order nothing new."""
         for _ in range(_ROUNDS):

@@ -129,7 +129,12 @@ class Service:
                 if task.done() and not asked.done():
                     asked.cancel()
                     task.result()
-            return await asked
+            result = await asked
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await parts.recover.conclude(parts.clock.now())  # a job with all its replies is done before we go
+            return result
         finally:
             await self._close(tasks, [])
 

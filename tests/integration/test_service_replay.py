@@ -91,7 +91,7 @@ async def test_the_service_carries_it_out(tmp_path: Path) -> None:
         done = await bench.service.run(*REPLAY)
         assert done.code == 0, done.err
         (job,) = done.objects()
-        assert (job["state"], job["recipients"], job["accepted"]) == ("done", MAILS, MAILS)
+        assert (job["recipients"], job["accepted"]) == (MAILS, MAILS)
         bench.check()
 
 
@@ -103,11 +103,11 @@ async def test_without_a_service_the_command_carries_it_out_and_lets_go_of_the_j
         done = await bench.service.run(*REPLAY)
         assert done.code == 0, done.err
         (job,) = done.objects()
-        assert (job["state"], job["recipients"], job["accepted"]) == ("done", MAILS, MAILS)
+        assert (job["recipients"], job["accepted"]) == (MAILS, MAILS)
         bench.check()
-        await bench.service.start()
         (kept,) = await bench.service.ask("jobs", "list")
-        assert (kept["state"], kept["accepted"]) == ("done", MAILS)
+        assert (kept["state"], kept["accepted"]) == ("done", MAILS), "nobody is left to end it later"
+        await bench.service.start()
 
 
 @pytest.mark.parametrize("killed", ["the service", "the command by itself"])
