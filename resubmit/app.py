@@ -23,6 +23,7 @@ from resubmit.clock import Clock, SystemClock
 from resubmit.config import Config
 from resubmit.errors import ResubmitError
 from resubmit.flow.accept import Accept
+from resubmit.flow.bring import Bring
 from resubmit.flow.deliver import Deliver
 from resubmit.flow.obey import Obey
 from resubmit.flow.observe import Observe
@@ -154,7 +155,8 @@ async def _wire(config: Config, clock: Clock, journal: Journal, *, intake: bool,
     tidy = Tidy(
         journal, clock, table, config.retention, clock_rule, by=name, give_up_after=recovery.give_up_after
     )
-    more = orders(journal, clock, table, tidy, give_up_after=recovery.give_up_after)
+    bring = Bring(journal, clock, accept, by=name, limit=config.intake.smtp.max_message_size)
+    more = orders(journal, clock, table, tidy, give_up_after=recovery.give_up_after) | {"import": bring}
     obey = Obey(journal, clock, table, observe, told=told, mode=recovery.mode, more=more)
 
     def changed(what: str) -> None:

@@ -53,6 +53,7 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
             ("cancel", "hold", "give recipients up for good"),
             ("redirect", "hold", "send the mail of recipients to another address"),
             ("ingest", "ingest", "read evidence files into the journal"),
+            ("import", "bring", "messages in files, journaled like mail from a client"),
             ("export", "export", "messages as .eml files, an mbox, or Replay files"),
         ),
     ),

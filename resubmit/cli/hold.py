@@ -41,7 +41,7 @@ def _run(do: str) -> Callable[[argparse.Namespace], int]:
     def run(args: argparse.Namespace) -> int:
         out = output_of(args)
         now = now_ms()
-        options = {"to": _address(args.to)} if do == "redirect" else None
+        options = {"to": address_of(args.to, "--to")} if do == "redirect" else None
         ids = ids_of(args.ids)
         flt = filter_of(args, now, out, ids)
         # `-` with nothing on stdin names no message: without this the other filters alone would choose.
@@ -67,12 +67,12 @@ def _run(do: str) -> Callable[[argparse.Namespace], int]:
     return run
 
 
-def _address(text: str) -> str:
+def address_of(text: str, flag: str) -> str:
     """An address that can stand in RCPT. UsageError says what is allowed."""
     local, at, domain = text.strip().removeprefix("<").removesuffix(">").rpartition("@")
     wrong = any(c.isspace() or c in '<>"' or not c.isprintable() for c in local + domain)
     if not at or not local or not domain or "@" in local or wrong:
-        raise UsageError(f"--to {text}: not an address", hint="write it like ann@contoso.com")
+        raise UsageError(f"{flag} {text}: not an address", hint="write it like ann@contoso.com")
     return f"{local}@{domain}"
 
 
