@@ -74,7 +74,9 @@ def _judge(folder: Path, limits: Limits, out: Output) -> int:
     figures = {
         "stuck": sum(overview.stuck.values()),
         "incidents": len(overview.incidents),
-        "closed": sum(d.gate.state != "open" for d in overview.destinations),
+        "closed": sum(
+            g.state != "open" for g in (*(d.gate for d in overview.destinations), *overview.routes)
+        ),
         "free": f"{overview.journal.free}B",
     }
     told = " ".join(f"{name}={value}" for name, value in figures.items())

@@ -205,7 +205,7 @@ def _show_message(message: MessageView, steps: list[Step], out: Output, now: Ms)
         ("Message", id_text(message.id)),
         ("Message-ID", message.message_id),
         ("Taken", f"{when(message.received_at)}, {age(message.received_at, now)} ago"),
-        ("By", f"{message.intake} from {message.peer} ({message.helo}), {message.protocol}"),
+        ("By", _way(message)),
         ("From", message.sender or "<>"),
         ("Subject", message.subject),
         ("Size", size(message.size) + ("" if message.body_kept else "; its body is no longer kept")),
@@ -219,13 +219,22 @@ def _show_message(message: MessageView, steps: list[Step], out: Output, now: Ms)
         _show_recipient(recipient, [s for s in steps if s.n == recipient.n], out, now)
 
 
+def _way(message: MessageView) -> str:
+    """How a message came: by a client, from a file, or made by us."""
+    if not message.peer:
+        return message.intake
+    return f"{message.intake} from {message.peer} ({message.helo}), {message.protocol}"
+
+
 def _show_recipient(recipient: RecipientView, steps: list[Step], out: Output, now: Ms) -> None:
     out.text(recipient.address)
     state = recipient.state + (f" (below: {recipient.below})" if recipient.below else "")
     words = [f"{state} for {age(recipient.since, now)}"]
     if recipient.cause:
         words.append(f"cause {recipient.cause}")
-    words.append(f"held by {recipient.holder}" if recipient.holder != "nobody" else "held by nobody any more")
+    if recipient.state not in SETTLED:
+        nobody = recipient.holder == "nobody"
+        words.append("held by nobody any more" if nobody else f"held by {recipient.holder}")
     if recipient.deadline is not None:
         words.append(f"bounces in {left_until(recipient.deadline, now)}")
     if recipient.stuck:

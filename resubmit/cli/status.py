@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 
 from resubmit.cli.ask import is_running
 from resubmit.cli.commands import Command
@@ -14,7 +15,7 @@ from resubmit.cli.table import Column, clean
 from resubmit.journal import read
 from resubmit.journal.read import GateView, Overview
 from resubmit.model.moment import Ms
-from resubmit.view.overview import audit_object, job_object, status_object
+from resubmit.view.overview import audit_object, filter_object, job_object, status_object
 
 
 def _add_status(parser: argparse.ArgumentParser) -> None:
@@ -143,6 +144,24 @@ def _next(overview: Overview, runs: bool | None) -> list[tuple[str, str]]:
     return steps
 
 
+def _meant(what: str) -> str:
+    """What a request was about, for people: `ids 38GD8GGTC0000, to eve@example.net`."""
+    try:
+        plain = json.loads(what)
+    except ValueError:
+        return what
+    if not isinstance(plain, dict):
+        return what
+    asked = {**filter_object(plain.get("filter") or {}), **(plain.get("options") or {})}
+    words = []
+    for name, value in asked.items():
+        if value is True:
+            words.append(name)
+        elif value not in (None, False, [], ""):
+            words.append(f"{name} {' '.join(map(str, value)) if isinstance(value, list) else value}")
+    return ", ".join(words)
+
+
 def _add_audit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--since", metavar="TIME", help=WHEN)
     parser.add_argument("--limit", metavar="N", type=whole, default=50, help="at most so many; 0 is all (50)")
@@ -159,7 +178,7 @@ def _audit(args: argparse.Namespace) -> int:
     elif rows:
         out.table(
             (Column("WHEN", 19), Column("WHO", 4), Column("DID", 6), Column("TO WHAT", 10), Column("WHY", 6)),
-            [[when(row.at), row.who, row.action, row.what, row.reason] for row in rows],
+            [[when(row.at), row.who, row.action, _meant(row.what), row.reason] for row in rows],
         )
     else:
         out.note("nobody asked for anything")

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 
+import json
+
 from resubmit.cli.table import width
+from resubmit.model.ids import id_text
 from resubmit.model.moment import HOUR, MINUTE
 from tests.helpers.factory import NOW, recipient
 from tests.unit.cli.conftest import Desk
@@ -219,3 +222,16 @@ def test_status_says_what_is_wrong_since_when_and_what_to_do(desk: Desk) -> None
     assert "resubmit probe hybrid" in said.partition("Next:")[2]
     assert "resubmit list --stuck" in said.partition("Next:")[2]
     assert desk.ask("status", "--json").json["service"] == "down"
+
+
+def test_audit_tells_people_what_it_was_about(desk: Desk) -> None:
+    number = desk.shelf.message()
+    what = json.dumps({"filter": {"ids": [number]}, "options": {"to": "eve@example.net", "wait": False}})
+    desk.shelf.insert("audit", at=NOW, who="pat", action="redirect", what=what, reason="on leave")
+    desk.shelf.insert("audit", at=NOW, who="pat", action="odd", what="not json", reason="")
+
+    said = desk.ask("audit").out
+
+    assert f"ids {id_text(number)}, to" in said
+    assert "not json" in said
+    assert desk.ask("audit", "--json").lines[1]["what"] == what
