@@ -64,7 +64,8 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Codes:
-    """A span of enhanced codes: class and subject "" for any, the detail from low to high."""
+    """A span of enhanced codes: of a class ("45" for both) and a subject ("" for any), the detail from low to
+    high."""
 
     kind: str
     subject: str
@@ -74,9 +75,7 @@ class Codes:
     def fits(self, enhanced: str) -> bool:
         """Whether an enhanced code lies in it."""
         kind, subject, detail = enhanced.split(".")
-        return (
-            self.kind in ("", kind) and self.subject in ("", subject) and self.low <= int(detail) <= self.high
-        )
+        return kind in self.kind and self.subject in ("", subject) and self.low <= int(detail) <= self.high
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +112,7 @@ def _span(text: str) -> Codes:
     low, _, high = detail.partition("-")
     anything = detail == "*"
     return Codes(
-        "" if kind == "x" else kind,
+        "45" if kind == "x" else kind,
         "" if subject == "*" else subject,
         0 if anything else int(low),
         999 if anything else int(high or low),

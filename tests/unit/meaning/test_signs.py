@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -194,3 +195,26 @@ def test_classifying_loads_nothing_heavy() -> None:
         "sys.exit(any(m in sys.modules for m in ('pydantic', 'structlog', 'asyncio', 'sqlite3')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+MICROSOFT = [
+    line.split("\t") for line in Path(__file__).with_name("microsoft.txt").read_text("utf-8").splitlines()
+]
+
+
+@pytest.mark.parametrize(("cause", "text"), MICROSOFT, ids=[text[:40] for _, text in MICROSOFT])
+def test_microsofts_replies_have_their_cause(cause: str, text: str) -> None:
+    """microsoft.md section 4, row by row, its alternatives and gaps as they stand there."""
+    assert meaning_of(text).cause == cause
+
+
+def test_thousands_of_texts_are_read_in_a_second_or_so() -> None:
+    texts = [f"{example} {n}" for n in range(3) for _, example in CASES]
+    for text in texts[:800]:
+        meaning_of(text)  # compiles what is used
+    started = time.process_time()
+    for text in texts:
+        meaning_of(text)
+    each = (time.process_time() - started) / len(texts)
+
+    assert each < 0.001
