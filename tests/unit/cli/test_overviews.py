@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 
-import json
-
 from resubmit.cli.table import width
 from resubmit.model.ids import id_text
 from resubmit.model.moment import HOUR, MINUTE
