@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from resubmit.lab.client import Client
+from tests.helpers.service import needs, ran
 
 pytestmark = pytest.mark.timeout(110)
 
@@ -118,12 +118,12 @@ async def test_somebody_elses_mail_in_a_demo_left_running_is_counted_apart(tmp_p
     async with demo("--json", "--keep", folder=tmp_path) as process:
         found = await heard(process.stderr, r"takes mail at 127\.0\.0\.1:(\d+)")
         await heard(process.stderr, r"^4\. ")
-        data = b"Message-ID: <else@where.invalid>\r\nDate: Mon, 23 Nov 2026 09:14:03 +0000\r\n\r\nhi\r\n"
-        client = await Client.connect("127.0.0.1", int(found[1]), name="else.invalid")
-        _, dot = await client.send("me@else.invalid", ["cleo@contoso.invalid"], data)
-        await client.quit()
-        assert dot is not None
-        assert dot.good
+        swaks = await ran(
+            *(needs("swaks"), "--server", "127.0.0.1", "--port", found[1], "--helo", "else.invalid"),
+            *("--from", "me@else.invalid", "--to", "cleo@contoso.invalid", "--header", "Subject: hello"),
+        )
+        assert swaks.code == 0, swaks.out
+        assert re.search(r"250 2\.0\.0 \S+ journaled", swaks.out)
         assert process.stdout is not None
         report = json.loads(await process.stdout.readline())
         assert report["other_mail"] == 1
