@@ -21,7 +21,7 @@ from pydantic.fields import FieldInfo
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from docs import causes, findings, gates, states  # noqa: E402
+from docs import causes, commands_page, findings, gates, states  # noqa: E402
 from resubmit import logbook  # noqa: E402
 from resubmit.config import LATER, Tables  # noqa: E402
 from resubmit.settings import Table  # noqa: E402
@@ -198,6 +198,7 @@ def log_page() -> str:
 
 PAGES: dict[str, Callable[[], str]] = {
     "causes.md": causes.page,
+    "commands.md": commands_page.page,
     "configuration.md": configuration,
     "findings.md": findings.page,
     "gates.md": gates.page,

@@ -29,6 +29,11 @@ class Option:
     takes: str = ""
     values: tuple[str, ...] = ()
 
+    @property
+    def short(self) -> str:
+        """The first of what its help says."""
+        return self.about.split("; ")[0]
+
 
 @dataclass(frozen=True, slots=True)
 class Spoken:
@@ -82,7 +87,7 @@ def _option(action: argparse.Action, values: tuple[str, ...]) -> Option:
     if action.nargs != 0:
         takes = "file" if flags[-1] in _FILES else "folder" if flags[-1] in _FOLDERS else "word"
     # The help of these lists the values, which are completed anyway.
-    about = f"of that {flags[-1][2:]}" if flags[-1] in _VALUES else (action.help or "").split("; ")[0]
+    about = f"of that {flags[-1][2:]}" if flags[-1] in _VALUES else action.help or ""
     return Option(flags, about, takes, values)
 
 
@@ -179,7 +184,7 @@ def _zsh(commands: list[Spoken]) -> str:
 
 
 def _zsh_option(option: Option) -> str:
-    about = option.about.translate(str.maketrans("[]:", "(),"))
+    about = option.short.translate(str.maketrans("[]:", "(),"))
     value = ""
     if option.takes:
         how = {"file": "_files", "folder": "_files -/"}.get(option.takes, f"({' '.join(option.values)})")
@@ -207,7 +212,7 @@ def _fish(commands: list[Spoken]) -> str:
             takes = {"": "", "file": " -r -F", "folder": " -x -a '(__fish_complete_directories)'"}.get(
                 option.takes, f" -x -a {_quoted(' '.join(option.values))}" if option.values else " -x"
             )
-            lines.append(f"{where} {flags}{takes} -d {_quoted(option.about, fish=True)}")
+            lines.append(f"{where} {flags}{takes} -d {_quoted(option.short, fish=True)}")
         lines += [f"{where} -a {_quoted(' '.join(command.words))}"] if command.words else []
         lines += [f"{where} -F"] if command.takes_files else []
     return "\n".join([*lines, ""])
