@@ -18,7 +18,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -138,7 +138,7 @@ class Service:
         return [sys.executable, "-m", "resubmit", "--config", str(self.config), *words]
 
     @asynccontextmanager
-    async def running(self, *under: str) -> AsyncIterator[Service]:
+    async def running(self, *under: str) -> AsyncIterator[Self]:
         """It takes mail. At the end it is still there, and stops when asked to."""
         await self.start(*under)
         try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import importlib
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Coroutine
@@ -14,19 +13,10 @@ from typing import Any
 
 import pytest
 
+from tests.helpers.service import needs
 from tests.unit.intake.listening import listening
 
 MIB = 1024 * 1024
-
-
-def needs(program: str) -> str:
-    """The program's path; skips without it, but fails where everything is to be there."""
-    found = shutil.which(program, path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
-    if found is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"{program} is not installed")
-        pytest.skip(f"{program} is not installed")
-    return found
 
 
 def on_loop(name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:

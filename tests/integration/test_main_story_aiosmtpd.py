@@ -7,25 +7,21 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-import json
-import os
-import socket
 import ssl
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import aiosmtplib
 import pytest
 import trustme
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
-pytestmark = pytest.mark.timeout(100)
+from tests.helpers import service as served
+from tests.helpers.service import QUICK, until
 
-LIMIT = 45.0
+pytestmark = pytest.mark.timeout(100)
 
 
 @dataclass
@@ -92,65 +88,10 @@ class Certificates:
         return context
 
 
-class Service:
-    """The real service as a process of its own, and its commands."""
+class Service(served.Service):
+    """The real service as a process of its own, spoken to by somebody else's client."""
 
-    def __init__(self, folder: Path, tables: str) -> None:
-        self.intake, self.web = _free_port(), _free_port()
-        self.config = folder / "config.toml"
-        self.config.write_text(
-            f'[journal]\npath = "journal"\nintake_floor = "1MiB"\nattempt_floor = "1MiB"\nreserve = "64KiB"\n'
-            f'[intake.smtp]\nlisten = ["127.0.0.1:{self.intake}"]\n'
-            f'[web]\nlisten = "127.0.0.1:{self.web}"\n' + tables
-        )
-        self.log = folder / "serve.log"
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[Service]:
-        with self.log.open("wb") as log:
-            process = await asyncio.create_subprocess_exec(
-                *self._words("serve"), stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log
-            )
-        try:
-
-            async def ready() -> bool:
-                assert process.returncode is None, self.log.read_text()[-2000:]
-                return await self._takes_mail()
-
-            await until(ready, lambda: self.log.read_text()[-2000:])
-            yield self
-            assert process.returncode is None, self.log.read_text()[-2000:]
-        finally:
-            if process.returncode is None:
-                process.terminate()
-            await asyncio.wait_for(process.wait(), 10)
-
-    async def _takes_mail(self) -> bool:
-        try:
-            reader, writer = await asyncio.open_connection("127.0.0.1", self.web)
-        except OSError:
-            return False
-        writer.write(b"GET /readyz HTTP/1.0\r\n\r\n")
-        line = await reader.readline()
-        writer.close()
-        return b" 200 " in line
-
-    def _words(self, *words: str) -> list[str]:
-        return [sys.executable, "-m", "resubmit", "--config", str(self.config), *words]
-
-    async def ask(self, *words: str) -> list[dict[str, Any]]:
-        process = await asyncio.create_subprocess_exec(
-            *self._words(*words, "--json"),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env=dict(os.environ),
-        )
-        out, err = await process.communicate()
-        assert process.returncode in (0, 1), err.decode()
-        return [json.loads(line) for line in out.splitlines()]
-
-    async def states(self, *words: str) -> dict[tuple[str, str], str]:
+    async def stands(self, *words: str) -> dict[tuple[str, str], str]:
         """(address, Message-ID) → state."""
         return {
             (recipient["address"], message["message_id"]): recipient["state"]
@@ -165,24 +106,10 @@ class Service:
             f"line\r\n.\r\n..dots {number}\r\n"
         ).encode() + b"\xe9\xff 8 bit\r\n"
         async with aiosmtplib.SMTP(
-            hostname="127.0.0.1", port=self.intake, start_tls=False, timeout=10
+            hostname="127.0.0.1", port=self.port, start_tls=False, timeout=10
         ) as client:
             await client.sendmail("app@app.invalid", list(recipients), data, mail_options=["BODY=8BITMIME"])
         return data
-
-
-async def until(holds: Callable[[], Awaitable[bool]], why: Callable[[], object]) -> None:
-    """Returns once it holds; there is no event to wait for in another process."""
-    end = asyncio.get_running_loop().time() + LIMIT
-    while not await holds():
-        assert asyncio.get_running_loop().time() < end, why()
-        await asyncio.sleep(0.15)
-
-
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 def _rfc5322() -> str:
@@ -198,12 +125,6 @@ def below_trace_fields(octets: bytes) -> bytes:
     return found + rest
 
 
-RECOVERY = (
-    '[recovery]\nstuck_after = "1s"\nwatch_interval = "500ms"\nprobe_interval = "300ms"\n'
-    'trace_lag = "1s"\nrate = "unlimited"\n'
-)
-
-
 async def test_mail_waits_here_while_the_next_hop_is_not_to_be_trusted_and_leaves_when_it_is(
     tmp_path: Path,
 ) -> None:
@@ -217,15 +138,15 @@ async def test_mail_waits_here_while_the_next_hop_is_not_to_be_trusted_and_leave
             '[[destination]]\nname = "all"\ndomains = ["*"]\nhandoff = "next"\n'
             'probe_name = "mx.invalid"\nca_file = "root.pem"\n'
         )
-        service = await stack.enter_async_context(Service(tmp_path, tables + RECOVERY).running())
+        service = await stack.enter_async_context(Service(tmp_path, tables + QUICK).running())
         sent = {n: await service.send(n, f"a{n}@x.invalid", f"b{n}@y.invalid") for n in range(12)}
 
         async def all_stuck() -> bool:
-            states = await service.states("--stuck", "--cause", "tls")
+            states = await service.stands("--stuck", "--cause", "tls")
             assert set(states.values()) <= {"journaled", "sending", "retrying"}
             return len(states) == 24
 
-        await until(all_stuck, lambda: service.log.read_text()[-3000:])
+        await until(all_stuck, service.end_of_log)
         assert server.mails == []
         (verdict,) = await service.ask("probe", "all")
         assert "certificate_expired" in verdict["findings"]
@@ -233,9 +154,9 @@ async def test_mail_waits_here_while_the_next_hop_is_not_to_be_trusted_and_leave
         server.tls = certificates.good("mx.invalid")
 
         async def all_delivered() -> bool:
-            return list((await service.states()).values()) == ["delivered"] * 24
+            return list((await service.stands()).values()) == ["delivered"] * 24
 
-        await until(all_delivered, lambda: service.log.read_text()[-3000:])
+        await until(all_delivered, service.end_of_log)
         arrived = sorted(address for recipients, _, _ in server.mails for address in recipients)
         assert arrived == sorted(
             f"{c}{n}@{d}.invalid" for n in range(12) for c, d in (("a", "x"), ("b", "y"))
@@ -306,16 +227,16 @@ async def test_mail_taken_and_left_pending_is_resubmitted_once_the_certificate_i
             f'probe = "127.0.0.1:{hybrid.port}"\nprobe_name = "mail.contoso.invalid"\nca_file = "root.pem"\n'
             '[[evidence.folder]]\npath = "traces"\nstill = "200ms"\n'
         )
-        service = await stack.enter_async_context(Service(tmp_path, tables + RECOVERY).running())
+        service = await stack.enter_async_context(Service(tmp_path, tables + QUICK).running())
         sent = {
             n: await service.send(n, f"a{n}@contoso.invalid", f"cloud{n}@contoso.invalid") for n in range(12)
         }
 
         async def all_stuck() -> bool:
-            stuck = await service.states("--stuck", "--cause", "tls", "--state", "deferred")
+            stuck = await service.stands("--stuck", "--cause", "tls", "--state", "deferred")
             return sum(1 for address, _ in stuck if address.startswith("a")) == 12
 
-        await until(all_stuck, lambda: service.log.read_text()[-3000:])
+        await until(all_stuck, service.end_of_log)
         (status,) = await service.ask("status")
         assert [(one["name"], one["gate"]) for one in status["destinations"]] == [("hybrid", "closed")]
         assert sorted(recipient for recipient, _ in tenant.delivered) == sorted(
@@ -326,14 +247,14 @@ async def test_mail_taken_and_left_pending_is_resubmitted_once_the_certificate_i
         hybrid.tls = certificates.good("mail.contoso.invalid")
 
         async def all_delivered() -> bool:
-            return set((await service.states()).values()) == {"delivered"}
+            return set((await service.stands()).values()) == {"delivered"}
 
-        await until(all_delivered, lambda: service.log.read_text()[-3000:])
+        await until(all_delivered, service.end_of_log)
 
         async def closed() -> bool:
             return {one["state"] for one in await service.ask("incidents")} == {"closed"}
 
-        await until(closed, lambda: service.log.read_text()[-3000:])
+        await until(closed, service.end_of_log)
         (incident,) = await service.ask("incidents")
         (report,) = await service.ask("incidents", "report", str(incident["id"]))
         assert (report["stuck"], report["recovered"], report["duplicates"], report["unknown"]) == (
