@@ -1,4 +1,4 @@
-"""`explain`: what a trace file or a reply says. Reads nothing else, changes nothing, needs no config."""
+"""`explain`: what a file or a reply says. Reads nothing else, changes nothing, needs no config."""
 
 from __future__ import annotations
 
@@ -14,14 +14,18 @@ from resubmit.cli.reading import add_output, now_ms
 from resubmit.cli.table import clean
 from resubmit.cli.zones import zone_of
 from resubmit.errors import UsageError
-from resubmit.evidence.base import Item
+from resubmit.evidence.base import Item, Reading
+from resubmit.evidence.kinds.smtp_reply import explained
 from resubmit.evidence.reader import explain_file
+from resubmit.meaning.table import known
 from resubmit.model.evidence import Evidence, Unreadable
 from resubmit.view.evidence import evidence_object
 
 
 def _add(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("files", metavar="FILE", nargs="+", help="files; - is stdin (a pasted reply, say)")
+    parser.add_argument(
+        "files", metavar="FILE", nargs="+", help="files; a reply itself, in quotes; - is stdin"
+    )
     parser.add_argument("--timezone", metavar="TZ", default="UTC", help="of stamps without a zone (UTC)")
     add_output(parser)
 
@@ -52,12 +56,22 @@ def _items(name: str, zone: ZoneInfo, now: int) -> Iterator[Item]:
     if name == "-":
         yield from explain_file(sys.stdin.buffer, "-", timezone=zone, now=now)
         return
-    if not Path(name).exists():
-        raise UsageError(f"{name}: no such file")
+    if not _is_there(name):
+        if " " not in name.strip():
+            raise UsageError(f"{name}: no such file", hint="a reply is given in quotes, with its text")
+        yield explained(name, Reading(""))
+        return
     if Path(name).is_dir():
         raise UsageError(f"{name}: a folder", hint=f"name its files: {name}/*")
     with Path(name).open("rb") as file:
         yield from explain_file(file, name, timezone=zone, now=now)
+
+
+def _is_there(name: str) -> bool:
+    try:
+        return Path(name).exists()
+    except (OSError, ValueError):  # too long to be a name, or a NUL in it
+        return False
 
 
 def _show(evidence: Evidence, out: Output) -> None:
@@ -75,13 +89,15 @@ def _show(evidence: Evidence, out: Output) -> None:
         ("Code", code),
         ("Remote", evidence.remote),
         ("Held by", evidence.holder.value if evidence.holder else ""),
-        ("Source", f"{evidence.source} {evidence.file} {evidence.place}".rstrip()),
+        ("Source", " ".join(filter(None, (evidence.source, evidence.file, evidence.place)))),
     ]
     for name, value in facts:
         if value:
             out.line(f"{name + ':':<13}{clean(value)}")
     if evidence.text:
         out.text(f"“{evidence.text}”", "  ")
+    if meaning and meaning.sign in known():
+        out.text(known()[meaning.sign].what, "  ")
     if meaning and meaning.advice:
         out.text(f"→ {meaning.advice}", "  ")
 
@@ -94,7 +110,7 @@ COMMANDS = {
         "Reads nothing else, changes nothing, needs no config.",
         {
             "resubmit explain MessageTrace.csv": "",
-            "echo '450 4.7.320 Certificate validation failed' | resubmit explain -": "",
+            "resubmit explain '450 4.7.320 Certificate validation failed'": "",
             "resubmit explain trace.csv --timezone Europe/Berlin --json": "",
         },
     ),

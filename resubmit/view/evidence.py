@@ -31,6 +31,9 @@ def evidence_object(evidence: Evidence) -> dict[str, Any]:
         "holder": evidence.holder.value if evidence.holder else None,
         "advice": (meaning.advice or None) if meaning else None,
         "place": evidence.place or None,
+        "sign": (meaning.sign or None) if meaning else None,
+        "scope": meaning.scope.value if meaning else None,
+        "mend": meaning.mend.value if meaning else None,
     }
 
 

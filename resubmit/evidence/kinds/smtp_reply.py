@@ -9,12 +9,13 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import BinaryIO
 
 from resubmit.evidence.base import RAW_LIMIT, Item, Reading
 from resubmit.evidence.csvrows import encoding_of_head
 from resubmit.evidence.led import parse_reason
-from resubmit.meaning.classify import codes, is_expiry, meaning_of
+from resubmit.meaning.classify import codes, is_expiry, layers, meaning_of
 from resubmit.model.evidence import Evidence, Holder, Source, Status
 
 SOURCE = Source.SMTP
@@ -67,6 +68,20 @@ def read(stream: BinaryIO, reading: Reading) -> Iterator[Item]:
             yield _explained(held, f"line {first}", reading)
     finally:
         text.detach()
+
+
+def explained(text: str, reading: Reading) -> Item:
+    """What a text says that somebody takes for a reply: `host … said: 550 …` too, and words without a code,
+    whose meaning is said and their fate (`none`) not."""
+    item = _explained([line + "\n" for line in text.splitlines()] or [text], "text", reading)
+    if not isinstance(item, Evidence) or item.code is not None or item.enhanced_code:
+        return item
+    reply = next((layer for layer in layers(text) if layer.code or layer.enhanced), None)
+    if reply is None:
+        return replace(item, status=Status.NONE, holder=None)
+    code = int(reply.code) if reply.code else None
+    status = _status(code, reply.enhanced, text)
+    return replace(item, code=code, enhanced_code=reply.enhanced, status=status, holder=_holder(status))
 
 
 def _belongs(held: list[str], line: str) -> bool:

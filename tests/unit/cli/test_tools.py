@@ -48,6 +48,32 @@ def test_a_pasted_reply_is_explained_without_a_config(
     assert said["advice"]
 
 
+def test_a_reply_can_be_given_in_quotes_with_or_without_its_code(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = (
+        "host mx.contoso.com[192.0.2.1] said: 550-5.1.1 No such 550 5.1.1 user (in reply to RCPT TO command)"
+    )
+
+    assert main.run(["explain", "450 4.7.320 Certificate validation failed"]) == 0
+    people = capsys.readouterr().out
+    assert (
+        main.run(["explain", "--json", said, "Server certificate not verified", "quite unknown " * 40]) == 0
+    )
+    replies = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+    assert "cause tls" in people
+    assert "resubmit probe" in people.replace("\n ", "")
+    assert all(len(line) <= 80 for line in people.splitlines())
+    assert [(r["status"], r["code"], r["cause"], r["mend"]) for r in replies] == [
+        ("failed", 550, "recipient", "never"),
+        ("none", None, "tls", "gate"),
+        ("none", None, "other", "time"),
+    ]
+    assert main.run(["explain", "450"]) == 2  # a file that is not there
+
+
 def test_explain_for_people_says_what_to_do(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
