@@ -49,7 +49,8 @@ class Accept:
 
     async def __call__(self, received: Received) -> str:
         """Journal a message; the shown id once it is durable. Raises Refused for a loop, JournalError."""
-        await self._refuse_loop(received)
+        if received.traces:
+            await self._refuse_loop(received)
         until = deadline.ours(received.received_at, self._give_up_after)
         message = await self._journal.record(
             Arrival(
@@ -77,14 +78,15 @@ class Accept:
                 ),
             )
         )
+        shown = id_text(message)
         log.info(
             logbook.MAIL_JOURNALED,
-            message_id=id_text(message),
+            message_id=shown,
             peer=received.peer,
             size=received.body.size,
             recipients=len(received.envelope.recipients),
         )
-        return id_text(message)
+        return shown
 
     async def _refuse_loop(self, received: Received) -> None:
         """A message that carries our own trace field, and comes for a recipient it already had, loops."""

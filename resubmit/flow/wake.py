@@ -20,9 +20,10 @@ class Wake:
         self._event.set()
 
     async def wait(self, span: Ms | None) -> None:
-        try:
-            async with asyncio.timeout(None if span is None else max(span, 0) / 1000):
-                await self._event.wait()
-        except TimeoutError:
-            pass
+        if not self._event.is_set():
+            try:
+                async with asyncio.timeout(None if span is None else max(span, 0) / 1000):
+                    await self._event.wait()
+            except TimeoutError:
+                pass
         self._event.clear()

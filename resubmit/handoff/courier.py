@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import ssl
 from collections.abc import AsyncIterator, Awaitable
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ QUIT_WITHIN = 5.0
 
 _DOOR = (aiosmtplib.SMTPException, OSError)
 """What aiosmtplib raises: its own tree, TimeoutError and ConnectionError (both OSError), raw ssl errors."""
+_PROHIBITED = re.compile(rb"[\x00-\x1f\x7f]")
 _REPLIES = (aiosmtplib.SMTPResponseException,)
 _TIMEOUTS = (TimeoutError, aiosmtplib.SMTPTimeoutError)
 
@@ -122,8 +124,14 @@ class Connection:
             unasked = bytes(protocol._buffer[:200])
             self.close()
             raise self.stopped(stage, f"said something unasked: {unasked.decode('utf-8', 'replace').strip()}")
+        command = b" ".join((verb, *words))
+        if protocol is None or _PROHIBITED.search(command):
+            self.close()
+            raise self.stopped(stage, "the connection was lost" if protocol is None else "unfit command")
         try:
-            code, text = await self._smtp.execute_command(verb, *words, timeout=self.route.timeout / 1000)
+            # Its own way, by a lock, costs twice as much; nobody else speaks on this connection.
+            protocol.write(command + b"\r\n")
+            code, text = await protocol.read_response(timeout=self.route.timeout / 1000)
         except _DOOR as error:
             self.close()
             raise self.told(stage, error) from error

@@ -9,7 +9,6 @@ Source: model/recipient.py (the table); design, section 3 (`failed`, `expired`).
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import assert_never
@@ -105,7 +104,10 @@ def weigh(offered: Offered, handed: Handed, *, final: bool) -> Weighed:
 
 def tally(results: Sequence[Offered]) -> dict[str, int]:
     """How many recipients got which result."""
-    return dict(Counter(offered.result.value for offered in results))
+    counts: dict[str, int] = {}
+    for offered in results:
+        counts[offered.result.value] = counts.get(offered.result.value, 0) + 1
+    return counts
 
 
 def _meaning(offered: Offered, handed: Handed) -> Meaning:

@@ -22,11 +22,11 @@ import hmac
 import re
 from dataclasses import dataclass
 from email.utils import format_datetime
-from hashlib import sha256
+from functools import lru_cache
 
 from resubmit.model.envelope import parameter
 from resubmit.model.ids import attempt_key
-from resubmit.model.moment import Ms, to_datetime
+from resubmit.model.moment import SECOND, Ms, to_datetime
 
 NEEDS_SMTPUTF8 = "5.6.7 needs SMTPUTF8, which the next hop does not offer; not sent, and never converted"
 """The text of a recipient that is not offered, because its mail can't go on as it is."""
@@ -46,6 +46,10 @@ TRACE = re.compile(
 """Our own mark in a Received field: journal id, attempt number, mac."""
 
 _UNSENDABLE = re.compile(rb"[\x00-\x1f\x7f]")
+_UNFIT = re.compile(r"[^!-~]|[()<>;\\\"]")
+_NO_ADDRESS = re.compile(r"[^0-9a-fA-F:.]")
+_NO_XTEXT = re.compile(r"[^!-~]|[+=]")
+_NEEDS_QUOTES = re.compile(rb"[<> \"]")
 _OUTSIDE_QUOTES = re.compile(rb'"(?:[^"\\]|\\.)*"')
 
 
@@ -77,7 +81,7 @@ def hop_of(extensions: dict[str, str]) -> Hop:
 
 def trace_mac(key: bytes, message: int, no: int) -> str:
     """What proves that a trace field is ours: 128 bits of HMAC-SHA-256 over id and number, in hex."""
-    return hmac.new(key, attempt_key(message, no).encode(), sha256).hexdigest()[:_MAC_LENGTH]
+    return hmac.digest(key, attempt_key(message, no).encode(), "sha256").hex()[:_MAC_LENGTH]
 
 
 def verify_trace(key: bytes, message: int, no: int, mac: str) -> bool:
@@ -94,22 +98,27 @@ def trace_field(
     carries `id <journal id>.<n> (resubmit <mac>)`, by which it is known when it comes back.
     """
     source = f"from {_word(helo) or 'unknown'} ({_literal(peer)})" if peer or helo else "from local"
-    at = format_datetime(to_datetime(received_at))
     return (
         f"Received: {source}\r\n"
         f"\tby {_word(by) or 'localhost'} with {_word(protocol) or 'SMTP'}\r\n"
         f"\tid {attempt_key(message, no)} (resubmit {trace_mac(key, message, no)});\r\n"
-        f"\t{at}\r\n"
+        f"\t{_date(received_at // SECOND)}\r\n"
     ).encode("ascii")
+
+
+@lru_cache(maxsize=64)
+def _date(second: int) -> str:
+    """RFC 5322 §3.3, of a second since 1970."""
+    return format_datetime(to_datetime(second * SECOND))
 
 
 def _word(text: str) -> str:
     """What a client called itself, fit for a trace field: printable ASCII, no blanks, comments or `;`."""
-    return re.sub(r"[^!-~]|[()<>;\\\"]", "", text)[:255]
+    return _UNFIT.sub("", text)[:255]
 
 
 def _literal(peer: str) -> str:
-    address = re.sub(r"[^0-9a-fA-F:.]", "", peer)
+    address = _NO_ADDRESS.sub("", peer)
     return f"[IPv6:{address}]" if address.count(":") > 1 else f"[{address or 'unknown'}]"
 
 
@@ -127,7 +136,7 @@ def path_octets(address: str) -> bytes:
         raise ValueError("it is not valid UTF-8") from None
     if _UNSENDABLE.search(octets):
         raise ValueError("it holds control characters")
-    if re.search(rb"[<> \"]", _OUTSIDE_QUOTES.sub(b"", octets)):
+    if _NEEDS_QUOTES.search(_OUTSIDE_QUOTES.sub(b"", octets)):
         raise ValueError("it holds brackets, blanks or quotes outside a quoted string")
     return octets
 
@@ -185,7 +194,7 @@ def asks_success(parameters: tuple[str, ...], no: int) -> bool:
 
 def xtext(text: str) -> str:
     """RFC 3461 §4: printable ASCII but `+` and `=` as it is, others as `+HH`."""
-    return "".join(c if "!" <= c <= "~" and c not in "+=" else f"+{ord(c):02X}" for c in text)
+    return _NO_XTEXT.sub(lambda found: f"+{ord(found[0]):02X}", text)
 
 
 def header_is_utf8(start: bytes) -> bool:

@@ -149,11 +149,10 @@ class Session(asyncio.Protocol):
         dialogue, desk = self._dialogue, self._desk
         while self._work is None and not self._choked and not self._gone:
             event = dialogue.next()
-            kind = type(event)
-            if kind is events.Say:
-                self._out.append(cast(events.Say, event).octets)
-            elif kind is events.Chunk:
-                self._keep(cast(events.Chunk, event).octets)
+            if isinstance(event, events.Say):
+                self._out.append(event.octets)
+            elif isinstance(event, events.Chunk):
+                self._keep(event.octets)
             elif event is None:
                 if not self._winding or dialogue.in_message or self._closing:
                     break

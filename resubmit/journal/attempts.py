@@ -40,6 +40,10 @@ update recipient
 set state = 'sending', attempt = attempt + 1, since = ?, cause = null, scope = null, mend = null,
     holder = 'us', due_at = null, route = ?
 where message = ? and n = ? and state = ? and attempt = ?
+    and not exists (
+        select 1 from attempt a
+        where a.message = recipient.message and a.n = recipient.n and a.ended_at is null)
+    and (select body_kept from message m where m.id = recipient.message) = 1
 """
 
 _ITEM_BEGUN = """
@@ -123,41 +127,33 @@ def begin(connection: sqlite3.Connection, offer: Offer) -> Begun | Stale:
         found = connection.execute(_GATE_VERSION, (gate,)).fetchone()
         if (found[0] if found else 0) != version:
             return Stale(f"gate {gate} has turned")
-    kept = connection.execute(_BODY_KEPT, (offer.message,)).fetchone()
-    if kept is None or not kept[0]:
-        return Stale("the message's body is gone")
     numbers = {expect.attempt for expect in offer.recipients}
     if len(numbers) > 1:
         raise ValueError("recipients of one offer share the attempt number")
-    passed = [expect for expect in offer.recipients if _still(connection, offer.message, expect)]
+    passed = [expect for expect in offer.recipients if _sends(connection, offer, expect)]
     if not passed:
-        return Stale("its recipients have moved")
+        kept = connection.execute(_BODY_KEPT, (offer.message,)).fetchone()
+        gone = kept is None or not kept[0]
+        return Stale("the message's body is gone" if gone else "its recipients have moved")
     no = passed[0].attempt + 1
     opened = connection.execute(
         _OFFER, (offer.message, no, offer.route, offer.kind, offer.job, offer.begun_at)
     ).lastrowid
     assert opened is not None
     for expect in passed:
-        changed = connection.execute(
-            _SENDING,
-            (offer.begun_at, offer.route, offer.message, expect.n, expect.state, expect.attempt),
-        )
-        if changed.rowcount != 1:
-            raise RuntimeError("a recipient moved during its own transaction")
         connection.execute(_ATTEMPT, (offer.message, expect.n, no, opened))
         if offer.job is not None:
             connection.execute(_ITEM_BEGUN, (no, offer.job, offer.message, expect.n))
     return Begun(opened, no, tuple(expect.n for expect in passed))
 
 
-def _still(connection: sqlite3.Connection, message: int, expect: Expect) -> bool:
-    row = moves.find(connection, message, expect.n)
-    if row is None or row.state is not expect.state or row.attempt != expect.attempt:
+def _sends(connection: sqlite3.Connection, offer: Offer, expect: Expect) -> bool:
+    """Whether a recipient stood as expected, and now is `sending`. One whose attempt is still open (evidence
+    may have moved it on meanwhile), or whose body is gone, is left as it is."""
+    if TABLE[Event.ATTEMPT_STARTED][expect.state] != State.SENDING:
         return False
-    if TABLE[Event.ATTEMPT_STARTED][row.state] != State.SENDING:
-        return False
-    # Evidence may have moved it on while its attempt is still open: one open attempt a recipient.
-    return connection.execute(_OPEN_ATTEMPT, (message, expect.n)).fetchone() is None
+    which = (offer.message, expect.n, expect.state, expect.attempt)
+    return connection.execute(_SENDING, (offer.begun_at, offer.route, *which)).rowcount == 1
 
 
 def end(connection: sqlite3.Connection, ended: Ended) -> list[Moved | Stale]:

@@ -29,6 +29,7 @@ CHUNK = 64 * 1024
 """How much is read at once."""
 
 _PENDING = ".part"  # a body that is still arriving
+_NOTHING = hashlib.sha256()  # a copy of it is cheaper than a new one
 _WRITE_AT = 256 * 1024  # what a large body holds back before it goes to the disk
 
 
@@ -117,23 +118,27 @@ class FileSpool:
 
     def __init__(self, bodies: Bodies) -> None:
         self._bodies = bodies
-        self._held = bytearray()
-        self._digest = hashlib.sha256()
+        self._pieces: list[bytes] = []
+        self._held = 0  # octets in the pieces
+        self._digest = _NOTHING.copy()
         self._size = 0
         self._file: int | None = None
         self._name = ""
 
     async def write(self, chunk: bytes) -> None:
         """Take the next bytes. Raises JournalFull or JournalError when the disk won't."""
-        self._held += chunk
+        self._pieces.append(chunk)
+        self._held += len(chunk)
         self._size += len(chunk)
-        limit = INLINE_LIMIT if self._file is None else _WRITE_AT
-        if len(self._held) > limit:
-            await self._flush()
+        if self._held > (INLINE_LIMIT if self._file is None else _WRITE_AT):
+            held = self._take()
+            await self._bodies.run(lambda: self._append(held))
 
-    async def _flush(self) -> None:
-        held, self._held = bytes(self._held), bytearray()
-        await self._bodies.run(lambda: self._append(held))
+    def _take(self) -> bytes:
+        held = b"".join(self._pieces)
+        self._pieces.clear()
+        self._held = 0
+        return held
 
     def _append(self, octets: bytes) -> None:
         if self._file is None:
@@ -152,9 +157,9 @@ class FileSpool:
     async def finish(self) -> Body:
         """The whole message. When it is a file, it is durable under its name."""
         if self._file is None:
-            octets = bytes(self._held)
+            octets = self._take()
             return Body(self._size, hashlib.sha256(octets).digest(), octets)
-        held, self._held = bytes(self._held), bytearray()
+        held = self._take()
         await self._bodies.run(lambda: self._settle(held))
         return Body(self._size, self._digest.digest(), None, self._name)
 
@@ -177,7 +182,7 @@ class FileSpool:
 
     async def discard(self) -> None:
         """Nothing of it stays, whether it was finished or not."""
-        self._held = bytearray()
+        self._take()
         if self._name:
             await self._bodies.run(self._drop)
 

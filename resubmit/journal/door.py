@@ -61,7 +61,7 @@ class Journal(Reads):
         def work(connection: sqlite3.Connection) -> int:
             return mail.record(connection, self._ids.next(self._clock.now()), arrival)
 
-        return await self._write(work, "due", octets=octets)
+        return await self._write(work, "due", octets=octets, rows=len(arrival.recipients))
 
     async def add_recipient(self, message: int, recipient: ArrivingRecipient, at: Ms, why: str) -> int:
         """One more recipient of a message (a redirect, or one again); returns its number."""
@@ -84,14 +84,18 @@ class Journal(Reads):
 
     async def begin(self, offer: Offer) -> Begun | Stale:
         """The intent to offer is on the disk, for the recipients that still stand as expected."""
-        return await self._write(lambda connection: attempts.begin(connection, offer))
+        return await self._write(
+            lambda connection: attempts.begin(connection, offer), rows=len(offer.recipients)
+        )
 
     async def end(self, ended: Ended, *, news: bool = True) -> list[Moved | Stale]:
         """What each recipient got from an offer; one answer an outcome. `news`: recovery may want to know."""
         wakes = ["evidence", "job"] if news else ["attempt"]
         if any(outcome.due_at is not None for outcome in ended.outcomes):
             wakes.append("due")
-        return await self._write(lambda connection: attempts.end(connection, ended), *wakes, vital=True)
+        return await self._write(
+            lambda connection: attempts.end(connection, ended), *wakes, vital=True, rows=len(ended.outcomes)
+        )
 
     async def move(self, wanted: Sequence[Move]) -> list[Moved | Stale]:
         """Events of timers and operators; one answer a move."""

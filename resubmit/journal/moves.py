@@ -235,7 +235,9 @@ def apply(connection: sqlite3.Connection, move: Move, *, evidence: int | None = 
             evidence=evidence,
         )
     _follow(connection, move, row, to)
-    if move.event.startswith(_SAYS):
+    if move.event.startswith(_SAYS) and (
+        row.state is not State.SENDING or verdict.is_heard_of(connection, move.message, move.n)
+    ):  # else our reply is all that is known, and it was written just now
         agree(connection, move.message, move.n)
     return Moved(move.message, move.n, row.state, to, done.conflict)
 

@@ -45,6 +45,9 @@ T = TypeVar("T")
 
 _FLOORS_FOR: Ms = SECOND
 
+_QUICK_ROWS = 8
+"""A write of so few recipients is quick (writer.py)."""
+
 _TIGHT = 1024 * 1024
 """Less free than this, and an I/O error at the start may well be a full disk's."""
 
@@ -218,17 +221,22 @@ class Opened:
             self._reserve.keep_if(free, self.settings.attempt_floor)
             self._floors_at = now
             self._floors = Floors(free >= self.settings.intake_floor, free >= self.settings.attempt_floor)
-        backlog = self._writer.queued_octets > QUEUE_OCTETS // 2
-        return Floors(self._floors.intake and not backlog, self._floors.attempts)
+        if self._floors.intake and self._writer.queued_octets > QUEUE_OCTETS // 2:
+            return Floors(False, self._floors.attempts)
+        return self._floors
 
     def _gates_turn(self) -> None:
         """What was remembered of gates is read again; this process alone turns them."""
         self._turns += 1
         self._gates = None
 
-    async def _write(self, work: Work[T], *wakes: str, octets: int = 0, vital: bool = False) -> T:
-        """Run a write in the next commit."""
-        return await self._writer.call(work, octets=octets, wakes=wakes, vital=vital)
+    async def _write(
+        self, work: Work[T], *wakes: str, octets: int = 0, vital: bool = False, rows: int | None = None
+    ) -> T:
+        """Run a write in the next commit. `rows`: how many recipients it touches, each by its key; None:
+        nobody knows, or it reads more than that."""
+        quick = rows is not None and rows <= _QUICK_ROWS
+        return await self._writer.call(work, octets=octets, wakes=wakes, vital=vital, quick=quick)
 
     async def _read(self, work: Work[T]) -> T:
         """Run a read on the reader's thread, in one snapshot."""

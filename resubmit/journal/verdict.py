@@ -33,6 +33,11 @@ join evidence e on e.id = l.evidence
 where l.message = ? and l.n = ?
 """
 
+_HEARD_OF = """
+select exists (select 1 from evidence where message = ? and n = ?)
+    or exists (select 1 from evidence_link where message = ? and n = ?)
+"""
+
 _REPLY = """
 select a.event, a.cause, a.scope, a.mend, a.ended_at, r.derived_from
 from attempt a
@@ -162,6 +167,11 @@ _RANKS = (
 def _is_derived(connection: sqlite3.Connection, message: int, n: int, no: int) -> bool:
     found = connection.execute(_REPLY, (message, n, no)).fetchone()
     return found is None or found[5] is not None
+
+
+def is_heard_of(connection: sqlite3.Connection, message: int, n: int) -> bool:
+    """Whether there is any evidence of a recipient."""
+    return bool(connection.execute(_HEARD_OF, (message, n, message, n)).fetchone()[0])
 
 
 def stays(state: State) -> bool:

@@ -6,6 +6,11 @@ A failed write or sync below SQLite ends the process by `on_fatal`: what the dis
 Limits: at most BATCH_CALLS calls or BATCH_OCTETS a transaction, QUEUE_OCTETS waiting; when the queue is
 full, callers wait. `inline` runs the same code in the loop's own thread, for simulated worlds and
 commands in the foreground.
+
+Who does what: the thread commits (that waits for the disk) and carries out what may take long. A batch of
+`quick` calls alone, a few rows each, is carried out in the loop's thread before the commit is handed over:
+a thread that runs many short statements beside a busy loop spends more time on getting the interpreter's
+lock back, once a statement, than on the statements. The connection belongs to one of the two at a time.
 """
 
 from __future__ import annotations
@@ -16,7 +21,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import Any, TypeVar
 
 import structlog
@@ -29,6 +34,8 @@ T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
 
 BATCH_CALLS = 256
+QUICK_CALLS = 64  # so many quick calls hold the loop for a few milliseconds
+QUICK_OCTETS = 1024 * 1024
 BATCH_OCTETS = 4 * 1024 * 1024
 QUEUE_OCTETS = 32 * 1024 * 1024
 CALL_OCTETS = 512  # what a call without a body is counted as
@@ -74,8 +81,27 @@ class Call:
     wakes: tuple[str, ...]
     future: asyncio.Future[Any]
     vital: bool = False
+    quick: bool = False
     result: Any = None
     error: BaseException | None = None
+
+
+@dataclass(slots=True)
+class _Failed:
+    """Why a transaction was rolled back, and the call that was being carried out."""
+
+    error: Exception
+    call: Call | None
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Calls of one transaction. `begun`: when the loop's thread carried them out already (seconds), and
+    `failed` how that ended."""
+
+    calls: list[Call]
+    begun: float | None = None
+    failed: _Failed | None = None
 
 
 def _no_fault(point: str) -> None:
@@ -111,9 +137,13 @@ class Writer:
         self._give_up_reserve = give_up_reserve
         self._told_fatal = False
         self._loop = asyncio.get_running_loop()
-        self._queue: SimpleQueue[Call | None] = SimpleQueue()
-        self._inline_calls: list[Call] = []
-        self._inline_scheduled = False
+        self._queue: SimpleQueue[_Batch | None] = SimpleQueue()  # to the thread; empty: fold the WAL
+        self._calls: deque[Call] = deque()
+        self._scheduled = False
+        self._busy = False  # the thread has the connection
+        self._quiet: asyncio.Future[None] | None = None
+        self._last_at = 0.0
+        self._idle: asyncio.TimerHandle | None = None
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._octets = 0
         self._fatal: BaseException | None = None
@@ -133,9 +163,17 @@ class Writer:
         return self._octets
 
     async def call(
-        self, work: Work[T], *, octets: int = 0, wakes: tuple[str, ...] = (), vital: bool = False
+        self,
+        work: Work[T],
+        *,
+        octets: int = 0,
+        wakes: tuple[str, ...] = (),
+        vital: bool = False,
+        quick: bool = False,
     ) -> T:
         """What `work` returns, once it is on the disk. Raises what it raised, or a JournalError.
+
+        `quick`: it touches a few rows by their keys, so that the loop can wait for it.
 
         A caller that is cancelled does not take its call back: it may still be written.
         """
@@ -145,15 +183,12 @@ class Writer:
             self._waiting.append(turn)
             await turn
         self._refuse_if_over()
-        call = Call(work, octets, wakes, self._loop.create_future(), vital)
+        call = Call(work, octets, wakes, self._loop.create_future(), vital, quick)
         self._octets += octets
-        if self._inline:
-            self._inline_calls.append(call)
-            if not self._inline_scheduled:
-                self._inline_scheduled = True
-                self._loop.call_soon(self._run_inline)
-        else:
-            self._queue.put(call)
+        self._calls.append(call)
+        if not self._scheduled and not self._busy:
+            self._scheduled = True
+            self._loop.call_soon(self._take_turn)
         return await call.future  # type: ignore[no-any-return]
 
     def _refuse_if_over(self) -> None:
@@ -162,22 +197,66 @@ class Writer:
         if self._closed:
             raise JournalError("the journal is closed")
 
-    def _run_inline(self) -> None:
-        self._inline_scheduled = False
-        calls, self._inline_calls = self._inline_calls, []
-        while calls:
-            batch: list[Call] = []
-            octets = 0
-            while calls and len(batch) < BATCH_CALLS and octets < BATCH_OCTETS:
-                octets += calls[0].octets
-                batch.append(calls.pop(0))
-            self._carry_out(batch)
-            self._finish(batch)
-        self._checkpoint_if_due(idle=False)
+    def _take_turn(self) -> None:
+        """What waits becomes the next batch, unless the thread is still at the one before."""
+        self._scheduled = False
+        if self._inline:
+            while self._calls:
+                batch = self._next_batch()
+                self._carry_out(batch)
+                self._finish(batch)
+            self._checkpoint_if_due(idle=False)
+        elif self._calls and not self._busy:
+            batch = self._next_batch()
+            if batch.calls[0].quick and self._fatal is None:
+                batch.begun = time.perf_counter()
+                batch.failed = self._fill(batch.calls)
+            self._hand_over(batch)
 
-    def _finish(self, batch: list[Call]) -> None:
+    def _next_batch(self) -> _Batch:
+        """From the front, in order: either quick calls alone or others alone."""
+        batch: list[Call] = []
+        octets, quick = 0, self._calls[0].quick and not self._inline
+        most, most_octets = (QUICK_CALLS, QUICK_OCTETS) if quick else (BATCH_CALLS, BATCH_OCTETS)
+        while self._calls and len(batch) < most and octets < most_octets:
+            if quick and not self._calls[0].quick:
+                break
+            octets += self._calls[0].octets
+            batch.append(self._calls.popleft())
+        return _Batch(batch)
+
+    def _hand_over(self, batch: _Batch) -> None:
+        self._busy = True
+        self._last_at = self._loop.time()
+        self._queue.put(batch)
+
+    def _take_back(self, batch: _Batch | None) -> None:
+        """In the loop's thread: the thread is done with the connection."""
+        self._busy = False
+        if batch is not None:
+            self._finish(batch)
+        self._take_turn()
+        if self._busy:
+            return
+        if self._quiet is not None and not self._quiet.done():
+            self._quiet.set_result(None)
+        if self._dirty_calls and self._idle is None and not self._closed:
+            self._idle = self._loop.call_later(IDLE_S, self._fold_idle)
+
+    def _fold_idle(self) -> None:
+        """The WAL is folded in once nothing was written for a while."""
+        self._idle = None
+        if self._closed or not self._dirty_calls or self._busy:
+            return  # whoever is busy now comes back to set the timer
+        rest = self._last_at + IDLE_S - self._loop.time()
+        if rest > 0:
+            self._idle = self._loop.call_later(rest, self._fold_idle)
+        else:
+            self._hand_over(_Batch([]))
+
+    def _finish(self, batch: _Batch) -> None:
         """In the loop's thread, once a batch: answers, wakes, and room for those who wait."""
-        for call in batch:
+        for call in batch.calls:
             self._octets -= call.octets
             if call.future.done():
                 continue
@@ -193,7 +272,7 @@ class Writer:
                 turn.set_result(None)
                 room -= CALL_OCTETS
         if self.on_change is not None:
-            for wake in dict.fromkeys(w for call in batch if call.error is None for w in call.wakes):
+            for wake in dict.fromkeys(w for call in batch.calls if call.error is None for w in call.wakes):
                 self.on_change(wake)
         if self._fatal is not None and not self._told_fatal:
             self._told_fatal = True
@@ -206,12 +285,15 @@ class Writer:
         if self._closed:
             return
         self._closed = True
+        if self._idle is not None:
+            self._idle.cancel()
+        self._take_turn()
+        while self._busy:
+            self._quiet = self._loop.create_future()
+            await self._quiet
         if self._thread is not None:
             self._queue.put(None)
             await self._loop.run_in_executor(None, self._thread.join)
-            await asyncio.sleep(0)  # the last batch's answers were handed over before the thread ended
-        elif self._inline_calls:
-            self._run_inline()
         for turn in self._waiting:
             if not turn.done():
                 turn.set_result(None)
@@ -220,41 +302,31 @@ class Writer:
     # ── the writer's side ───────────────────────────────────────────────────────────────────────────
 
     def _run(self) -> None:
-        over = False
-        while not over:
-            try:
-                first = self._queue.get(timeout=IDLE_S) if self._dirty_calls else self._queue.get()
-            except Empty:
-                self._checkpoint_if_due(idle=True)
-                continue
-            batch: list[Call] = []
-            octets = 0
-            call = first
-            while call is not None:
-                batch.append(call)
-                octets += call.octets
-                if len(batch) >= BATCH_CALLS or octets >= BATCH_OCTETS:
-                    break
-                try:
-                    call = self._queue.get_nowait()
-                except Empty:
-                    break
-            over = call is None
-            if batch:
+        while (batch := self._queue.get()) is not None:
+            told = bool(batch.calls)
+            if told:
                 self._carry_out(batch)
-                self._loop.call_soon_threadsafe(self._finish, batch)
-                self._checkpoint_if_due(idle=False)
+                told = self._is_checkpoint_due(idle=False)
+                if told:  # nobody waits for their answer while the WAL is folded in
+                    self._loop.call_soon_threadsafe(self._finish, batch)
+            self._checkpoint_if_due(idle=not batch.calls)
+            self._loop.call_soon_threadsafe(self._take_back, None if told or not batch.calls else batch)
 
-    def _carry_out(self, batch: list[Call]) -> None:
+    def _carry_out(self, batch: _Batch) -> None:
         """Give every call its result or its error; what has a result is on the disk."""
         if self._fatal is not None:
-            for call in batch:
+            for call in batch.calls:
                 call.error = JournalError("the journal's disk failed; the service is stopping")
             return
-        left, guilty = batch, 0
+        left, guilty = batch.calls, 0
+        begun, failed = batch.begun, batch.failed
         while left:
             together = left if guilty < _GUILTY_LIMIT else left[:1]
-            bad = self._commit(together)
+            if begun is None:
+                begun = time.perf_counter()
+                failed = self._fill(together)
+            bad = self._commit(together, begun, failed)
+            begun = None
             if bad is not None:
                 guilty += 1
                 self.stats.failed += 1
@@ -264,39 +336,53 @@ class Writer:
                 call for call in left if call.error is None and (together is left or call not in together)
             ]
 
-    def _commit(self, calls: list[Call]) -> Call | None:
-        """One transaction with these calls. Returns the guilty one when it was rolled back for its sake,
-        else None: the calls are on the disk, or each has its error."""
-        connection = self._connection
+    def _fill(self, calls: list[Call]) -> _Failed | None:
+        """Open a transaction and carry out the calls in it; None when all that is left is to commit."""
         current: Call | None = None
-        begun = time.perf_counter()
         try:
             self.faults("before_begin")
-            connection.execute("begin immediate")
+            self._connection.execute("begin immediate")
             for current in calls:
-                current.result = current.work(connection)
-            current = None
-            self.faults("before_commit")
-            connection.execute("commit")
+                current.result = current.work(self._connection)
         except Exception as error:  # whatever a call raised is its own answer, not the writer's end
             self._roll_back()
-            mapped = map_error(error) if isinstance(error, sqlite3.Error) else error
-            if isinstance(mapped, JournalFull) and self._make_room(calls, mapped):
-                return self._commit([call for call in calls if call.error is None])
-            if isinstance(mapped, DiskFailed):
-                self._fatal = mapped
-            elif current is not None:
-                current.error = mapped
-                return current
-            for call in calls:
-                call.error = call.error or mapped
-            self.stats.failed += len(calls)
-            return None
+            return _Failed(error, current)
+        return None
+
+    def _commit(self, calls: list[Call], begun: float, failed: _Failed | None) -> Call | None:
+        """End the transaction that `_fill` left. Returns the guilty call when it was rolled back for its
+        sake, else None: the calls are on the disk, or each has its error."""
+        if failed is None:
+            try:
+                self.faults("before_commit")
+                self._connection.execute("commit")
+            except Exception as error:  # none of them is to blame, and none is on the disk
+                self._roll_back()
+                failed = _Failed(error, None)
+        if failed is not None:
+            return self._judge(calls, failed)
         seconds = time.perf_counter() - begun
         self.faults("after_commit")
         self.stats.committed(len(calls), seconds)
         self._dirty_calls += len(calls)
         self._dirty_octets += sum(call.octets for call in calls)
+        return None
+
+    def _judge(self, calls: list[Call], failed: _Failed) -> Call | None:
+        """What a rolled back transaction means for its calls; answers as `_commit`."""
+        error = failed.error
+        mapped = map_error(error) if isinstance(error, sqlite3.Error) else error
+        if isinstance(mapped, JournalFull) and self._make_room(calls, mapped):
+            left = [call for call in calls if call.error is None]
+            return self._commit(left, time.perf_counter(), self._fill(left))
+        if isinstance(mapped, DiskFailed):
+            self._fatal = mapped
+        elif failed.call is not None:
+            failed.call.error = mapped
+            return failed.call
+        for call in calls:
+            call.error = call.error or mapped
+        self.stats.failed += len(calls)
         return None
 
     def _make_room(self, calls: list[Call], full: JournalFull) -> bool:
@@ -320,9 +406,7 @@ class Writer:
 
     def _checkpoint_if_due(self, *, idle: bool) -> None:
         """Fold the WAL into the file while nobody waits for it. A failure leaves it for the next time."""
-        if not self._dirty_calls:
-            return
-        if not idle and self._dirty_octets < CHECKPOINT_OCTETS and self._dirty_calls < CHECKPOINT_CALLS:
+        if not self._is_checkpoint_due(idle=idle):
             return
         try:
             self.faults("before_checkpoint")
@@ -334,6 +418,10 @@ class Writer:
             return
         self.stats.checkpoints += 1
         self._dirty_calls = self._dirty_octets = 0
+
+    def _is_checkpoint_due(self, *, idle: bool) -> bool:
+        full = self._dirty_octets >= CHECKPOINT_OCTETS or self._dirty_calls >= CHECKPOINT_CALLS
+        return self._dirty_calls > 0 and (idle or full)
 
     def _fold(self) -> None:
         try:

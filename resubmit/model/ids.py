@@ -9,18 +9,23 @@ can be read out on a phone.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from resubmit.model.moment import Ms
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_PAIRS = [high + low for high in _ALPHABET for low in _ALPHABET]
 _VALUE = {c: i for i, c in enumerate(_ALPHABET)} | {c.lower(): i for i, c in enumerate(_ALPHABET)}
 _VALUE |= {"i": 1, "I": 1, "l": 1, "L": 1, "o": 0, "O": 0}  # as they are misread
 ATTEMPT_KEY = re.compile(r"\b([0-9A-HJKMNP-TV-Z]{13})\.(\d{1,5})\b")
 
 
+@lru_cache(maxsize=4096)  # one message's is asked for half a dozen times on its way
 def id_text(message: int) -> str:
     """A journal id as people and replies see it: 13 characters."""
-    return "".join(_ALPHABET[(message >> shift) & 31] for shift in range(60, -1, -5))
+    return _ALPHABET[(message >> 60) & 31] + "".join(
+        [_PAIRS[(message >> shift) & 1023] for shift in (50, 40, 30, 20, 10, 0)]
+    )
 
 
 def parse_id(text: str) -> int:

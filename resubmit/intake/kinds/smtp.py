@@ -13,6 +13,7 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 from email.utils import format_datetime
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any, cast
 
@@ -45,6 +46,7 @@ class SmtpListener:
         self._settings = settings
         self._clock = clock
         self._hostname = settings.hostname or _own_name()
+        self._is_allowed = lru_cache(maxsize=4096)(self._find_allowed)
         self._servers: list[asyncio.Server] = []
         self._sessions: dict[Session, None] = {}
         self._accept: Accept | None = None
@@ -139,24 +141,28 @@ class SmtpListener:
 
     def _let_in(self, transport: asyncio.Transport) -> asyncio.Protocol | None:
         """The session of a new client, or None when it was told why not."""
-        name = transport.get_extra_info("peername")
-        peer = _address(name)
-        if peer is None or not any(peer in network for network in self._settings.allow):
-            log.warning(logbook.INTAKE_CLIENT_REFUSED, peer=str(peer))
+        peer, allowed = self._is_allowed(_host(transport.get_extra_info("peername")))
+        if not allowed:
+            log.warning(logbook.INTAKE_CLIENT_REFUSED, peer=peer)
             reply = f"554 5.7.1 {self._hostname} does not take mail from you\r\n"
         elif self._stopping is not None:
             reply = f"421 4.3.2 {self._hostname} stops, come back later\r\n"
         elif len(self._sessions) >= self._settings.max_connections:
-            log.warning(logbook.INTAKE_CLIENT_REFUSED, peer=str(peer), connections=len(self._sessions))
+            log.warning(logbook.INTAKE_CLIENT_REFUSED, peer=peer, connections=len(self._sessions))
             reply = f"421 4.3.2 {self._hostname} has too many connections, come back later\r\n"
         else:
-            session = Session(self._desk, str(peer), self._ended)
+            session = Session(self._desk, peer, self._ended)
             self._sessions[session] = None
             self._empty.clear()
             return session
         transport.write(reply.encode("ascii", "replace"))
         transport.close()
         return None
+
+    def _find_allowed(self, host: str) -> tuple[str, bool]:
+        """How a client's address is written, and whether it may come in."""
+        peer = _address(host)
+        return str(peer), peer is not None and any(peer in network for network in self._settings.allow)
 
     def _ended(self, session: Session) -> None:
         self._sessions.pop(session, None)
@@ -187,11 +193,16 @@ class _Door(asyncio.Protocol):
             session.connection_made(transport)
 
 
-def _address(peername: Any) -> IPv4Address | IPv6Address | None:
+def _host(peername: Any) -> str:
+    """What the system calls the client; "" when it does not know."""
+    return str(peername[0]) if isinstance(peername, tuple) and peername else ""
+
+
+def _address(host: str) -> IPv4Address | IPv6Address | None:
     """The client's address; an IPv4 address that came by an IPv6 socket is an IPv4 address."""
     try:
-        address = ip_address(str(peername[0]).partition("%")[0])
-    except (ValueError, TypeError, IndexError):
+        address = ip_address(host.partition("%")[0])
+    except ValueError:
         return None
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
     return mapped or address

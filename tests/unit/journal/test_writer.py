@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -29,11 +31,15 @@ FULL = 13
 IOERR_FSYNC = 10 | 4 << 8
 
 
-@pytest_asyncio.fixture(params=["thread", "inline"])
-async def writer(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Writer]:
+@pytest_asyncio.fixture(params=["thread", "quick", "inline"])
+async def writer(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Writer]:
     connection = open_writer(tmp_path)
     connection.execute("create table word (word text unique) strict")
     made = Writer(connection, inline=request.param == "inline")
+    if request.param == "quick":
+        monkeypatch.setattr(made, "call", partial(made.call, quick=True))
     yield made
     await made.close()
     connection.close()
@@ -94,6 +100,48 @@ async def test_calls_are_carried_out_in_the_order_they_came(writer: Writer) -> N
     order: list[int] = []
     await asyncio.gather(*(writer.call(lambda _, i=i: order.append(i)) for i in range(50)))  # type: ignore[misc]
     assert order == list(range(50))
+
+
+async def test_quick_calls_and_others_keep_their_order(writer: Writer, tmp_path: Path) -> None:
+    order: list[int] = []
+
+    def note(i: int, connection: sqlite3.Connection) -> None:
+        connection.execute("insert into word values (?)", (f"w{i}",))
+        order.append(i)
+
+    await asyncio.gather(*(writer.call(partial(note, i), quick=i % 5 != 0) for i in range(60)))
+    assert order == list(range(60))
+    assert words(tmp_path) == {f"w{i}" for i in range(60)}
+
+
+async def test_the_disk_is_never_waited_for_in_the_loop(tmp_path: Path) -> None:
+    threads: dict[str, set[int]] = {}
+
+    def faults(point: str) -> None:
+        threads.setdefault(point, set()).add(threading.get_ident())
+
+    connection = open_writer(tmp_path)
+    connection.execute("create table word (word text unique) strict")
+    writer = Writer(connection, faults=faults)
+    for i in range(3):
+        await writer.call(say(f"w{i}"), quick=True)
+    await writer.close()
+    connection.close()
+    assert threads["before_begin"] == {threading.get_ident()}
+    assert threading.get_ident() not in threads["before_commit"]
+
+
+async def test_the_wal_is_folded_in_when_nothing_comes(
+    writer: Writer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    if "inline" in request.node.name:
+        return  # there the next write does it
+    monkeypatch.setattr(writing, "IDLE_S", 0.02)
+    await writer.call(say("a"))
+    while not writer.stats.checkpoints:
+        await asyncio.sleep(0.01)
+    await writer.call(say("b"))
+    assert words(tmp_path) == {"a", "b"}
 
 
 async def test_a_failed_commit_fails_all_of_its_calls_and_only_them(writer: Writer, tmp_path: Path) -> None:
