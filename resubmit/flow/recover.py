@@ -60,7 +60,6 @@ class Recover:
         self._facts = Facts(journal, clock, self._policies, policy_of_routes(recovery))
         self._led: dict[str, list[Stage]] = {}
         self._distrusted = False
-        self._begun = False
         final = frozenset(name for name, route in table.routes.items() if route.final)
         self._timers = Timers(journal, policy_of_routes(recovery), final)
         self._restless = 0
@@ -72,6 +71,7 @@ class Recover:
 
     async def run(self) -> None:
         """Until cancelled."""
+        await self.close_what_has_no_place(self._clock.now())
         while True:
             begun = self._clock.monotonic()
             wake_at = await self.tick(self._clock.now())
@@ -85,9 +85,6 @@ class Recover:
 
     async def tick(self, now: Ms) -> Ms:
         """One pass over everything; when to come again if nobody wakes the loop."""
-        if not self._begun:
-            self._begun = True
-            await self._close_what_has_no_place(now)
         holds = self._clock_rule.holds()
         if holds and not self._distrusted:
             log.error(logbook.CLOCK_DISTRUSTED, why=self._clock_rule.why)
@@ -183,7 +180,8 @@ class Recover:
             number = await self._open(destination, "", strays.cause, strays.fault_from, now)
         await self._update(number, strays.update)
 
-    async def _close_what_has_no_place(self, now: Ms) -> None:
+    async def close_what_has_no_place(self, now: Ms) -> None:
+        """Incidents of a destination or route that left the config end; the config changes at a start only."""
         known = await self._journal.incidents(True)
         names = {policy.name for policy in self._policies}
         for number, update in incident.without_a_place(known, names, self._routes, now):

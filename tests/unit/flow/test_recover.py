@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -518,7 +519,11 @@ async def test_an_incident_of_a_route_that_left_the_config_is_closed_at_the_star
     now = outage.clock.now()
     number = await outage.journal.open_incident("", "sold", "connection", now, now)
     outage.start()
-    await outage.tick()
+    running = asyncio.create_task(outage.recover.run())
+    async with asyncio.timeout(10):
+        while await outage.journal.incidents(True):
+            await asyncio.sleep(0.01)
+    running.cancel()
     (incident,) = await outage.journal.incidents(False)
     assert (incident.id, incident.state, incident.closed_at) == (number, "closed", now)
 
