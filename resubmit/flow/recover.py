@@ -181,7 +181,7 @@ class Recover:
         await self._update(number, strays.update)
 
     async def close_what_has_no_place(self, now: Ms) -> None:
-        """Incidents of a destination or route that left the config end; the config changes at a start only."""
+        """Incidents of what left the config end: a destination, a route. It changes at a start only."""
         known = await self._journal.incidents(True)
         names = {policy.name for policy in self._policies}
         for number, update in incident.without_a_place(known, names, self._routes, now):
