@@ -94,8 +94,11 @@ def lookup_of(evidence: Evidence) -> Lookup:
     )
 
 
-def match(evidence: Evidence, candidates: Sequence[Candidate], destination_of: DestinationOf) -> Answer:
-    """Whose the evidence is. Pure; the candidates are all messages it may be about."""
+def match(
+    evidence: Evidence, candidates: Sequence[Candidate], destination_of: DestinationOf, now: Ms
+) -> Answer:
+    """Whose the evidence is. Pure; the candidates are all messages it may be about. now: where several may
+    be meant, nothing is decided as long as an attempt could still be made at the time the row tells of."""
     named = parse_attempt_key(evidence.envelope_id)
     if named is not None:
         for candidate in candidates:
@@ -109,9 +112,9 @@ def match(evidence: Evidence, candidates: Sequence[Candidate], destination_of: D
     key = message_key(evidence.message_id)
     if key:
         same = [c for c in candidates if message_key(c.message_id) == key]
-        return _among(evidence, same, "Message-ID and recipient", WINDOW + WHOLE_SECONDS)
+        return _among(evidence, same, "Message-ID and recipient", WINDOW + WHOLE_SECONDS, now)
     alike = [c for c in candidates if _looks_alike(evidence, c)]
-    return _among(evidence, alike, "sender, recipient, subject and time", WITHOUT_ID, by_time_only=True)
+    return _among(evidence, alike, "sender, recipient, subject and time", WITHOUT_ID, now, by_time_only=True)
 
 
 def _of_message(
@@ -134,6 +137,7 @@ def _among(
     candidates: Sequence[Candidate],
     why: str,
     window: Ms,
+    now: Ms,
     *,
     by_time_only: bool = False,
 ) -> Answer:
@@ -153,6 +157,10 @@ def _among(
         return Unmatched("an attempt that it may belong to is still open")
     gaps = [(g, choice) for choice in choices if (g := gap(evidence, choice.recipient)) is not None]
     near = [(g, choice) for g, choice in gaps if g <= window]
+    nearest = min((g for g, _ in near), default=window)
+    received = evidence.received_at
+    if len(choices) > 1 and received is not None and now <= received + nearest + WHOLE_SECONDS:
+        return Unmatched("another message that it may be about can still be taken at that time")
     if by_time_only:
         equal = [choice for _, choice in near]
     else:

@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from resubmit.evidence.matching import DestinationOf, Matched, match
-from resubmit.evidence.ownership import taken_at
+from resubmit.evidence.ownership import WINDOW, taken_at
 from resubmit.evidence.settle import conclude, evidence_of
 from resubmit.journal.verbs import (
     Candidate,
@@ -30,8 +30,11 @@ from resubmit.journal.verbs import (
 )
 from resubmit.model.evidence import Evidence
 from resubmit.model.ids import parse_attempt_key
-from resubmit.model.moment import Ms
+from resubmit.model.moment import DAY, MINUTE, Ms
 from resubmit.model.recipient import RecipientKey
+
+_NEW: Ms = 2 * WINDOW + MINUTE
+"""How long after it was taken time may still decide about a row between several messages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,8 @@ class Settled:
     observed: tuple[Observed, ...]
     rebinds: tuple[Rebind, ...]
     matches: Mapping[int, str]
+    waits: bool
+    """a row that found no owner is so new that time alone may change that"""
 
 
 def resettle(
@@ -57,7 +62,7 @@ def resettle(
     before = gathered.candidates
     candidates = tuple(_rebound(candidate, lambda a: _without(a, ids)) for candidate in before)
     items.sort(key=lambda item: _rank(item[1], item[0].row.digest, candidates))
-    candidates = _bound([evidence for _, evidence in items], candidates, destination_of)
+    candidates = _bound([evidence for _, evidence in items], candidates, destination_of, now)
     said = {"now": now, "endpoints": endpoints, "destination_of": destination_of}
     first = [
         conclude(evidence, candidates, (), refile=stored.id, digest=stored.row.digest, **said)  # type: ignore[arg-type]
@@ -76,7 +81,13 @@ def resettle(
         if not _is_so(stored, one):
             changes.append(one)
     matches = {stored.id: one.match for (stored, _), one in zip(items, first, strict=True)}
-    return Settled(tuple(changes), tuple(_rebinds(before, candidates, items)), matches)
+    waits = any(
+        matches[stored.id] == "unmatched"
+        and evidence.received_at is not None
+        and -DAY <= now - evidence.received_at <= _NEW
+        for stored, evidence in items
+    )
+    return Settled(tuple(changes), tuple(_rebinds(before, candidates, items)), matches, waits)
 
 
 def _rank(evidence: Evidence, digest: bytes, candidates: Sequence[Candidate]) -> tuple[object, ...]:
@@ -94,7 +105,10 @@ def _rank(evidence: Evidence, digest: bytes, candidates: Sequence[Candidate]) ->
 
 
 def _bound(
-    evidence: Sequence[Evidence], candidates: tuple[Candidate, ...], destination_of: DestinationOf
+    evidence: Sequence[Evidence],
+    candidates: tuple[Candidate, ...],
+    destination_of: DestinationOf,
+    now: Ms,
 ) -> tuple[Candidate, ...]:
     """The candidates with every network message id bound that a row binds."""
     binds = True
@@ -103,7 +117,7 @@ def _bound(
         for item in evidence:
             if not item.network_message_id:
                 continue
-            answer = match(item, candidates, destination_of)
+            answer = match(item, candidates, destination_of, now)
             if isinstance(answer, Matched) and answer.owned is not None and answer.owned.binds:
                 offer = next(a.offer for a in answer.recipient.attempts if a.no == answer.owned.no)
                 network = item.network_message_id

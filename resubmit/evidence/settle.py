@@ -51,7 +51,7 @@ def conclude(
     digest = digest or digest_of(evidence)
     evidence = _arrived(evidence, endpoints, destination_of)
     row = row_of(evidence, digest, now)
-    answer = match(evidence, candidates, destination_of)
+    answer = match(evidence, candidates, destination_of, now)
     if isinstance(answer, Matched):
         return _of_one(evidence, answer, row, now, refile)
     if isinstance(answer, MemberOf):

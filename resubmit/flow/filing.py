@@ -21,8 +21,12 @@ from resubmit.journal.door import Journal
 from resubmit.journal.verbs import Candidate, UnmatchedEvidence
 from resubmit.model.evidence import Evidence
 from resubmit.model.message import message_key
+from resubmit.model.moment import SECOND, Ms
 
 _BATCH = 500
+_OVERLAP: Ms = 60 * SECOND
+"""What a sweep looks back beyond the last one: an attempt's end is stamped before it is written."""
+
 _AGAIN = 5
 """How often messages are decided anew: each time a member was made, or something overtook the decision."""
 
@@ -50,6 +54,8 @@ class Filing:
         self._told = told
         self._stir = stir
         self._one = asyncio.Lock()
+        self._swept: Ms = 0
+        self._waiting: set[str] = set()
 
     async def file(self, evidence: Sequence[Evidence]) -> list[str]:
         """Match and store; for each what became of it: matched, ambiguous, unmatched or known."""
@@ -58,11 +64,18 @@ class Filing:
         async with self._one:
             return await self._file(evidence)
 
-    async def sweep(self) -> None:
-        """Ask again for what has no owner."""
+    async def sweep(self, *, whole: bool = False) -> None:
+        """Ask again for what has no owner and may have found one: of messages that had an attempt begun or
+        ended since the last sweep, and rows without a Message-ID. whole: for all of it."""
         async with self._one:
+            since, self._swept = self._swept, self._clock.now() - _OVERLAP
+            if not whole:
+                keys = sorted(self._waiting.union(await self._journal.stirred(since)))
+                self._waiting.clear()
+                for start in range(0, len(keys), _BATCH):
+                    await self._settle([({key}, set()) for key in keys[start : start + _BATCH]])
             after = 0
-            while stored := await self._journal.unmatched(after, _BATCH, None):
+            while stored := await self._journal.unmatched(after, _BATCH, keyless=not whole):
                 after = stored[-1].id
                 await self._ask_again(stored)
 
@@ -116,17 +129,26 @@ class Filing:
             if not left:
                 break
             found = await self._journal.gathered([(sorted(keys), sorted(ids)) for keys, ids in left])
-            again: list[_Group] = []
-            for group, gathered in zip(left, found, strict=True):
-                settled = resettle(
+            all_settled = [
+                resettle(
                     gathered, now=self._clock.now(), endpoints=self._endpoints, destination_of=self._home
                 )
+                for gathered in found
+            ]
+            for (keys, _), settled in zip(left, all_settled, strict=True):
                 matches |= settled.matches
-                if settled.observed or settled.rebinds:
-                    await self._journal.observe(settled.observed, None, settled.rebinds)
-                    again.append(group)
-            changed = changed or bool(again)
-            left = again
+                if settled.waits:
+                    self._waiting |= keys
+            observed = [one for settled in all_settled for one in settled.observed]
+            rebinds = [one for settled in all_settled for one in settled.rebinds]
+            if observed or rebinds:
+                await self._journal.observe(observed, None, rebinds)
+                changed = True
+            left = [
+                group
+                for group, settled in zip(left, all_settled, strict=True)
+                if settled.observed or settled.rebinds
+            ]
         if left:
             self._stir()
         if changed:

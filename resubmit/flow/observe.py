@@ -67,7 +67,7 @@ class Observe:
     async def catch_up(self) -> None:
         """At start: everything that stands still in the folders is read before anything is decided."""
         await self.rescan()
-        await self.sweep()
+        await self._filing.sweep(whole=True)
 
     async def run(self) -> None:
         """Until cancelled."""

@@ -98,14 +98,6 @@ where o.message = ?
 order by b.offer, b.network_message_id
 """
 
-_UNMATCHED = f"""
-select id, match, {COLUMNS}
-from evidence
-where message is null and tries = ? and id > ?
-order by id
-limit ?
-"""  # noqa: S608
-
 _ALL_UNMATCHED = f"""
 select id, match, {COLUMNS}
 from evidence
@@ -114,12 +106,22 @@ order by id
 limit ?
 """  # noqa: S608
 
-_UNOWNED = f"""
+_KEYLESS = f"""
 select id, match, {COLUMNS}
 from evidence
-where message is null and day = ? and key = ?
+where message is null and day = ? and key = '' and id > ?
 order by id
+limit ?
 """  # noqa: S608
+
+_STIRRED = """
+select distinct m.key
+from offer o
+join message m on m.id = o.message
+where o.ended_at >= ? and o.ended_at is not null
+"""
+
+_IS_UNOWNED = "select 1 from evidence where message is null and day = ? and key = ? limit 1"
 
 _OWNED = f"""
 select id, match, message, n, no, {COLUMNS}
@@ -140,8 +142,6 @@ where message is null and day = ? and key = ?
 """  # noqa: S608
 
 _LINKED = "select message, n from evidence_link where evidence = ?"
-
-_TRIES = "select distinct tries from evidence where message is null and tries < ?"
 
 _IS_KNOWN = "select 1 from evidence where source = ? and digest = ?"
 
@@ -250,26 +250,29 @@ def _original(parameters: tuple[str, ...]) -> str:
 
 
 def unmatched(
-    connection: sqlite3.Connection, after: int, limit: int, tries_below: int | None
+    connection: sqlite3.Connection, after: int, limit: int, keyless: bool
 ) -> list[UnmatchedEvidence]:
-    """Stored evidence without an owner, by id from `after` on; only what was tried fewer times again."""
-    if tries_below is None:
+    """Stored evidence without an owner, by id from `after` on; keyless: only what has no Message-ID."""
+    if not keyless:
         rows = connection.execute(_ALL_UNMATCHED, (after, limit)).fetchall()
     else:
         rows = []
-        for (tries,) in connection.execute(_TRIES, (tries_below,)).fetchall():
-            rows += connection.execute(_UNMATCHED, (tries, after, limit)).fetchall()
+        for day in _days(connection, "evidence", None):
+            rows += connection.execute(_KEYLESS, (day, after, limit)).fetchall()
         rows = sorted(rows, key=lambda row: row[0])[:limit]
     return [_unmatched(row) for row in rows]
 
 
-def unowned(connection: sqlite3.Connection, key: str, recipient: str) -> list[UnmatchedEvidence]:
-    """Stored evidence without an owner of one Message-ID key and recipient (design rule 8)."""
-    wanted = address_key(recipient)
-    found: list[UnmatchedEvidence] = []
-    for day in _days(connection, "evidence", None):
-        found += (_unmatched(row) for row in connection.execute(_UNOWNED, (day, key)))
-    return [one for one in found if address_key(one.row.recipient) == wanted]
+def stirred(connection: sqlite3.Connection, since: Ms) -> list[str]:
+    """The Message-ID keys of which evidence has no owner, and a message had an attempt end since then."""
+    days = _days(connection, "evidence", None)
+    if not days:
+        return []
+    return [
+        key
+        for (key,) in connection.execute(_STIRRED, (since,)).fetchall()
+        if key and any(connection.execute(_IS_UNOWNED, (day, key)).fetchone() for day in days)
+    ]
 
 
 def gathered(

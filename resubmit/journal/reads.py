@@ -104,14 +104,14 @@ class Reads(Opened):
         return await self._read(lambda connection: lookups.gathered(connection, wanted))
 
     async def unmatched(
-        self, after: int = 0, limit: int = 500, tries_below: int | None = None
+        self, after: int = 0, limit: int = 500, *, keyless: bool = False
     ) -> list[UnmatchedEvidence]:
-        """Stored evidence without an owner, by id from `after` on."""
-        return await self._read(lambda connection: lookups.unmatched(connection, after, limit, tries_below))
+        """Stored evidence without an owner, by id from `after` on; keyless: what has no Message-ID."""
+        return await self._read(lambda connection: lookups.unmatched(connection, after, limit, keyless))
 
-    async def unowned(self, key: str, recipient: str) -> list[UnmatchedEvidence]:
-        """Stored evidence without an owner of one Message-ID key and recipient (design rule 8)."""
-        return await self._read(lambda connection: lookups.unowned(connection, key, recipient))
+    async def stirred(self, since: Ms) -> list[str]:
+        """Message-ID keys with evidence of nobody's, of which a message had an attempt end since then."""
+        return await self._read(lambda connection: lookups.stirred(connection, since))
 
     async def is_known(self, source: str, digests: Sequence[bytes]) -> set[bytes]:
         """Those of a source's digests that are stored."""

@@ -23,7 +23,7 @@ from resubmit.journal.verbs import (
 from resubmit.model.envelope import address_key
 from resubmit.model.evidence import Evidence, Holder
 from resubmit.model.message import message_key
-from resubmit.model.moment import Ms
+from resubmit.model.moment import DAY, Ms
 from resubmit.model.recipient import Event, Stand, State, step
 
 ENDPOINTS = {"hybrid": {"mail.contoso.com", "198.51.100.7"}}
@@ -40,7 +40,7 @@ def destination_of(address: str) -> Home | None:
 class Ledger:
     """The model. `now` is what evidence is filed at."""
 
-    now: Ms = 0
+    now: Ms = 10 * DAY
     messages: dict[int, Candidate] = field(default_factory=dict)
     stands: dict[tuple[int, int], Stand] = field(default_factory=dict)
     stored: dict[bytes, tuple[Observed, int]] = field(default_factory=dict)

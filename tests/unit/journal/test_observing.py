@@ -49,8 +49,7 @@ async def test_evidence_of_nobody_is_kept_and_finds_its_owner_later(journal: Jou
     assert (kept.id, kept.row, kept.match) == (answer.evidence, early.row, "unmatched")
     (again,) = await journal.observe([replace(early, refile=kept.id)])
     assert again.outcome == "new"
-    assert await journal.unmatched(tries_below=1) == []
-    assert len(await journal.unmatched(tries_below=2)) == 1
+    assert await journal.unmatched(keyless=True) == []
     assert await journal.unmatched(after=kept.id) == []
     message = await journal.record(arrival())
     await attempt(journal, message)
@@ -80,8 +79,9 @@ async def test_ambiguous_bad_news_moves_each_candidate_once(journal: Journal) ->
     assert [one.to for one in answer.moved] == [State.DEFERRED, State.DEFERRED]
     (again,) = await journal.observe([replace(both, refile=answer.evidence)])
     assert again.moved == ()
-    assert [one.match for one in await journal.unowned("1@example.org", "<ANN@contoso.com>")] == ["ambiguous"]
-    assert await journal.unowned("1@example.org", "bob@contoso.com") == []
+    (gathered,) = await journal.gathered([(["1@example.org"], [])])
+    assert [(one.match, len(one.links)) for one in gathered.evidence] == [("ambiguous", 2)]
+    assert [candidate.message for candidate in gathered.candidates] == messages
 
 
 async def test_a_batch_answers_each_in_order_and_saves_the_cursor_with_it(journal: Journal) -> None:
