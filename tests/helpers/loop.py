@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import contextvars
 import random
 import socket
 from collections.abc import Callable
@@ -40,7 +41,9 @@ class _Selector:
 
 
 class SimulatedLoop(asyncio.BaseEventLoop):
-    """The loop. `names` maps host names to addresses; `rules` may refuse, delay or cut connections."""
+    """The loop. `names` maps host names to addresses. `cut_odds`: the chance that a connection to an address
+    breaks; after so many writes, so that it does not hang on the lengths of signatures. `owner`: what is
+    noted of who opens a connection."""
 
     def __init__(self, seed: int = 0) -> None:
         super().__init__()
@@ -48,10 +51,10 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self.chance = random.Random(f"net {seed}")
         self.names: dict[str, list[str]] = {}
         self.servers: dict[_Address, _Server] = {}
-        self.pipes: set[_Pipe] = set()
+        self.pipes: dict[_Pipe, None] = {}
         self.latency = (0.001, 0.02)
-        self.cut_chance = 0.0
-        self.cut_where: Callable[[_Address], bool] = lambda address: True
+        self.cut_odds: Callable[[_Address], float] = lambda address: 0.0
+        self.owner: Callable[[], object] = lambda: None
         self.host = ""
         self.cuts = 0
         self._ties = 0
@@ -131,13 +134,14 @@ class SimulatedLoop(asyncio.BaseEventLoop):
             if server is None or server.closed:
                 continue
             cut_after = None
-            if self.chance.random() < self.cut_chance and self.cut_where(tuple(address[:2])):
-                cut_after = int(self.chance.paretovariate(0.6) * 20)
+            if self.chance.random() < self.cut_odds(tuple(address[:2])):
+                cut_after = int(self.chance.paretovariate(0.8))
                 self.cuts += 1
             near, far = _Pipe.pair(self, tuple(address[:2]), cut_after)
-            far_protocol = server.factory()
-            far.set_protocol(far_protocol)
-            far_protocol.connection_made(far)
+            near.owner = self.owner()
+            # What a server does for a connection is its own, not its client's.
+            far.context = server.context.copy()
+            far.context.run(far.accept, server.factory)
             protocol = protocol_factory()
             near.set_protocol(protocol)
             protocol.connection_made(near)
@@ -161,6 +165,7 @@ class _Server:
         self.factory = factory
         self.addresses = addresses
         self.closed = False
+        self.context = contextvars.copy_context()
 
     @property
     def sockets(self) -> list[_Named]:
@@ -207,6 +212,9 @@ class _Pipe(asyncio.Transport):
         )
         self.loop = loop
         self.address = address
+        self.local = local
+        self.owner: object = None
+        self.context = contextvars.copy_context()
         self.protocol: Any = None
         self.other: _Pipe
         self.inbox: collections.deque[bytes | None] = collections.deque()
@@ -216,7 +224,7 @@ class _Pipe(asyncio.Transport):
         self.cut_after: int | None = None
         self.arrives_at = 0.0
         self._scheduled = False
-        loop.pipes.add(self)
+        loop.pipes[self] = None
 
     @classmethod
     def pair(cls, loop: SimulatedLoop, server: _Address, cut_after: int | None) -> tuple[_Pipe, _Pipe]:
@@ -225,6 +233,11 @@ class _Pipe(asyncio.Transport):
         near.other, far.other = far, near
         near.cut_after = far.cut_after = cut_after
         return near, far
+
+    def accept(self, factory: Callable[[], Any]) -> None:
+        """A server's protocol has this end."""
+        self.protocol = factory()
+        self.protocol.connection_made(self)
 
     # ── as a transport ──
 
@@ -264,12 +277,14 @@ class _Pipe(asyncio.Transport):
             return
         octets = bytes(data)
         if self.cut_after is not None:
-            self.cut_after -= len(octets)
+            self.cut_after -= 1
             self.other.cut_after = self.cut_after
             if self.cut_after <= 0:
-                # What was written before the cut may still arrive, the rest never does.
-                self.loop.call_soon(self._cut)
-                self.other._arrive(octets[: max(0, len(octets) + self.cut_after)])
+                # The last write may still arrive, whole or in part, and be read or not before the end.
+                self.other._arrive(octets[: self.loop.chance.choice((0, len(octets) // 2, len(octets)))])
+                self.loop.call_later(self.loop.chance.uniform(0, 2 * self.loop.latency[1]), self._cut)
+                self.cut_after = self.other.cut_after = None
+                self.closing = True
                 return
         self.other._arrive(octets)
 
@@ -299,7 +314,7 @@ class _Pipe(asyncio.Transport):
         if self.lost:
             return
         self.lost = True
-        self.loop.pipes.discard(self)
+        self.loop.pipes.pop(self, None)
         if self.protocol is not None:
             self.protocol.connection_lost(error)
 
@@ -314,7 +329,7 @@ class _Pipe(asyncio.Transport):
     def _deliver_later(self, delay: float) -> None:
         if not self._scheduled and self.inbox:
             self._scheduled = True
-            self.loop.call_later(delay, self._deliver)
+            self.loop.call_later(delay, self._deliver, context=self.context)
 
     def _deliver(self) -> None:
         self._scheduled = False
