@@ -19,11 +19,11 @@ from resubmit.flow.observe import Observe
 from resubmit.flow.wake import Wake
 from resubmit.handoff.routes import Table
 from resubmit.journal.door import Journal
-from resubmit.journal.verbs import AuditRow, JobAsk, JobRow, Move, Stale
+from resubmit.journal.verbs import AuditRow, GateRow, JobAsk, JobRow, Move, Stale
 from resubmit.model.filter import Filter
 from resubmit.model.moment import Ms
 from resubmit.recovery import asked, fate
-from resubmit.recovery.jobs import options_of
+from resubmit.recovery import jobs as job_rule
 
 log = structlog.get_logger()
 
@@ -143,19 +143,24 @@ class Obey:
     async def _has_ended(self, job: int) -> bool:
         row = await self._journal.job(job)
         assert row is not None
-        waiting, in_flight = [
-            bool(await self._journal.job_items(job, state, 1)) for state in (fate.WAITING, fate.RELEASED)
-        ]
+        waiting = await self._journal.job_items(job, fate.WAITING, 1)
+        gates = await self._gates(row)
+        released = await self._journal.job_items(job, fate.RELEASED, job_rule.AT_A_TIME)
+        in_flight = asked.are_on_their_way(released, gates[-1])
         kept = await self._kept_by(row)
-        return asked.has_ended(row.state, waiting=waiting, in_flight=in_flight, kept=kept)
+        return asked.has_ended(row.state, waiting=bool(waiting or released), in_flight=in_flight, kept=kept)
 
     async def _kept_by(self, row: JobRow) -> str:
+        known = row.destination in self._table.destinations
+        return asked.kept_by(row, await self._gates(row), known=known, mode=self._mode)
+
+    async def _gates(self, row: JobRow) -> list[GateRow | None]:
+        """The gates on a job's way: its destination's, then its route's; None for one that never turned."""
         destination = self._table.destinations.get(row.destination)
-        route = options_of(row.options).route or (
+        route = job_rule.options_of(row.options).route or (
             destination.resubmit or destination.handoff if destination else ""
         )
-        gates = [await self._journal.gate(name) for name in (row.gate, f"route:{route}")]
-        return asked.kept_by(row, gates, known=destination is not None, mode=self._mode)
+        return [await self._journal.gate(name) for name in (row.gate, f"route:{route}")]
 
     async def _job(self, job: int) -> dict[str, Any]:
         row = await self._journal.job(job)

@@ -13,7 +13,7 @@ from resubmit.journal.verbs import JobRow
 from resubmit.model.filter import Filter
 from resubmit.model.moment import rfc3339
 from resubmit.model.recipient import Event, State
-from resubmit.recovery.facts import Standing
+from resubmit.recovery.facts import Item, Standing
 from resubmit.recovery.jobs import options_of
 from resubmit.recovery.stage import stage_of
 
@@ -81,6 +81,13 @@ def kept_by(job: JobRow, gates: Sequence[Gate | None], *, known: bool, mode: str
         why = f": {'; '.join(gate.reasons)}" if gate.reasons else ""
         return f"gate {gate.name} is {gate.state}{why}"
     return ""
+
+
+def are_on_their_way(released: Sequence[Item], route: Gate | None) -> bool:
+    """Whether replies are still to come for what was made due. Behind a route's gate that is not open only
+    what is being sent moves; the rest waits there, and nobody knows until when."""
+    is_clear = route is None or route.state == NO_GATE
+    return any(is_clear or item.recipient_state is State.SENDING for item in released)
 
 
 def has_ended(state: str, *, waiting: bool, in_flight: bool, kept: str) -> bool:

@@ -141,6 +141,22 @@ async def test_a_closed_route_keeps_even_a_forced_job(outage: Outage) -> None:
     assert job["waits_for"] == "gate route:eop is closed: 454 no TLS"
 
 
+async def test_a_route_that_shuts_on_the_way_ends_the_wait(outage: Outage) -> None:
+    """The canary was made due, and its route's gate shut before it left."""
+    (key, _) = await stuck(outage, 2)
+
+    async def shutting() -> None:
+        while not await outage.journal.job_items(1, "released"):
+            await outage.tick()
+            await asyncio.sleep(0.02)
+        await outage.journal.turn("route:eop", 0, "closed", ("454 no TLS",), outage.clock.now(), "{}", None)
+
+    service = asyncio.create_task(shutting())
+    job = await Desk(outage).replay(key, force=True)
+    await service
+    assert (job["accepted"], job["waits_for"]) == (0, "gate route:eop is closed: 454 no TLS")
+
+
 async def test_where_recovery_only_observes_it_does_not_wait_for_ever(outage: Outage) -> None:
     await outage.look("healthy", "old")
     keys = await outage.mail(1)

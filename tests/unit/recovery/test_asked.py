@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from resubmit.model.recipient import State
 from resubmit.recovery import asked
 from resubmit.recovery.stage import Stage
-from tests.unit.recovery.facts import gate, job
+from tests.unit.recovery.facts import gate, item, job
 
 OPEN = gate(reasons=())
 CLOSED = gate("closed", reasons=("2 faulty looks in a row",))
@@ -39,6 +40,15 @@ def test_what_keeps_a_job(name: str, row: object, gates: list[object], kept: str
 def test_a_job_nobody_will_carry_says_so() -> None:
     assert "no longer in the config" in asked.kept_by(job(), [None], known=False, mode="automatic")
     assert "observe" in asked.kept_by(job(), [None], known=True, mode="observe")
+
+
+def test_behind_a_shut_route_only_what_is_being_sent_moves() -> None:
+    made_due, sending = item(recipient_state=State.DEFERRED), item(2, recipient_state=State.SENDING)
+    assert asked.are_on_their_way([made_due], None)
+    assert asked.are_on_their_way([made_due], gate(name="route:eop"))
+    assert not asked.are_on_their_way([made_due], ROUTE_SHUT)
+    assert asked.are_on_their_way([made_due, sending], ROUTE_SHUT)
+    assert not asked.are_on_their_way([], None)
 
 
 @pytest.mark.parametrize(
