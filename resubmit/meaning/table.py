@@ -37,6 +37,7 @@ SIGNS = (
     "general",
     "localised",
     "wrappings",
+    "exchange_online_codes",
     "iana",
     "rest",
 )
