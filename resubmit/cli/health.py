@@ -42,11 +42,12 @@ def _run(args: argparse.Namespace) -> int:
             stuck_for=span_of(args.stuck_for, "--stuck-for"),
         )
         code = _judge(folder_of(args), limits, out)
-    except ResubmitError as error:
+    except (ResubmitError, OSError) as error:
+        said = error.message if isinstance(error, ResubmitError) else str(error)
         if not out.as_json:
-            out.line(f"{_WORDS[UNKNOWN]}: {clean(error.message)}")
+            out.line(f"{_WORDS[UNKNOWN]}: {clean(said)}")
         else:
-            out.one(rulings_object([Ruling(UNKNOWN, error.message)], None))
+            out.one(rulings_object([Ruling(UNKNOWN, said)], None))
         return UNKNOWN
     return code
 

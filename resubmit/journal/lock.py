@@ -11,7 +11,7 @@ import fcntl
 import os
 from pathlib import Path
 
-from resubmit.errors import JournalLocked, JournalUnreadable
+from resubmit.errors import JournalLocked, JournalUnreadable, NotPermitted
 
 LOCK = "lock"
 """The lock file's name in the journal's folder; the holder's process id stands in it."""
@@ -25,13 +25,17 @@ class Lock:
         self._file: int | None = None
 
     def take(self) -> None:
-        """Hold the lock. Raises JournalLocked that names the process that has it."""
+        """Hold the lock. Raises JournalLocked that names the process that has it, NotPermitted."""
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except (FileExistsError, NotADirectoryError) as error:
             raise JournalUnreadable(
                 f"{self._path.parent} is not a folder", hint="set [journal] path to one, or to a new name"
+            ) from error
+        except PermissionError as error:
+            raise NotPermitted(
+                f"{self._path}: this user may not write the journal", hint="run it as the service's user"
             ) from error
         except OSError as error:
             raise JournalUnreadable(

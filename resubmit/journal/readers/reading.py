@@ -1,18 +1,19 @@
 """A read-only connection to the journal, and the one place where its errors become ours.
 
 Imports nothing heavy. Raises JournalUnreadable for a journal that is missing, damaged, newer than this
-program or not ours to read.
+program; NotPermitted for one that is not ours to read.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from resubmit.errors import JournalUnreadable
-from resubmit.journal.connection import map_error, open_reader, sqlite3
+from resubmit.errors import JournalUnreadable, NotPermitted
+from resubmit.journal.connection import DATABASE, map_error, open_reader, sqlite3
 from resubmit.journal.migrations import guard
 
 Row = tuple[Any, ...]
@@ -20,6 +21,13 @@ Row = tuple[Any, ...]
 
 def connect(folder: Path) -> sqlite3.Connection:
     """A read-only connection to the journal in `folder`, checked to be one that this program can read."""
+    file = folder / DATABASE
+    try:
+        forbidden = file.exists() and not os.access(file, os.R_OK)
+    except PermissionError:  # not even the folder may be looked into
+        forbidden = True
+    if forbidden:
+        raise NotPermitted(f"{file}: this user may not read it", hint="run it as the service's user")
     connection = open_reader(folder)
     try:
         if guard(connection, folder) == 0:

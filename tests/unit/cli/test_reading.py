@@ -133,3 +133,17 @@ def test_a_full_disk_below_stdout_is_said_without_numbers(desk: Desk) -> None:
     assert done.returncode == 1
     assert "resubmit: No space left on device" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("words", ["list", "status", "incidents", "jobs", "audit", "journal stats"])
+def test_a_journal_of_another_user_is_not_permitted(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, words: str
+) -> None:
+    """Played, since root may read anything."""
+    monkeypatch.setattr(os, "access", lambda *_: False)
+
+    answer = desk.ask(*words.split())
+
+    assert answer.code == 4
+    assert "may not read it" in answer.err
+    assert desk.ask("health").code == 3

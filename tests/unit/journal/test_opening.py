@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from resubmit.errors import JournalError, JournalLocked, JournalUnreadable
+from resubmit.errors import JournalError, JournalLocked, JournalUnreadable, NotPermitted
 from resubmit.journal import opened as opening
 from resubmit.journal.connection import DATABASE, is_sound, open_reader, sqlite3
 from resubmit.journal.door import Journal
@@ -94,11 +94,18 @@ async def test_a_newer_journal_is_refused_and_left_alone(tmp_path: Path, clock: 
             await Journal.open(tmp_path / "j", clock=clock, inline=True)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-async def test_a_folder_that_is_not_ours_is_said_to_be(tmp_path: Path, clock: HandClock) -> None:
-    (tmp_path / "j").mkdir(mode=0o500)
-    with pytest.raises(JournalUnreadable, match="owner and mode"):
-        await Journal.open(tmp_path / "j", clock=clock, inline=True)
+async def test_a_folder_that_is_not_ours_is_not_permitted(
+    tmp_path: Path, clock: HandClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Played, since root may write anywhere."""
+
+    def forbidden(*_: object) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", forbidden)
+        with pytest.raises(NotPermitted, match="may not write"):
+            await Journal.open(tmp_path / "j", clock=clock, inline=True)
 
 
 async def test_a_file_where_the_folder_should_be_is_said_to_be(tmp_path: Path, clock: HandClock) -> None:
