@@ -33,6 +33,10 @@ from resubmit.model.moment import SECOND, Ms
 log = structlog.get_logger()
 
 _BATCH = 500
+_LISTED = 100
+"""So many of a file's unreadable places are kept and logged; of the others how many there are."""
+_HOPELESS = 10_000
+"""So many places from the start that say nothing: the rest of the file is left, other files wait."""
 _RESCAN: Ms = 30 * SECOND
 _SWEEP: Ms = 10 * SECOND
 
@@ -135,16 +139,27 @@ class Observe:
             ("source", "rows", "matched", "ambiguous", "unmatched", "known", "unreadable"), 0
         ) | {"source": None}
         while batch := await self._aside(_take, items):
-            for item in batch:
-                if isinstance(item, Unreadable):
-                    counts["unreadable"] += 1
-                    await self._set_aside(item.file, item.place, item.reason)
+            bad = [item for item in batch if isinstance(item, Unreadable)]
+            for item in bad[: max(_LISTED - counts["unreadable"], 0)]:
+                await self._set_aside(item.file, item.place, item.reason)
+            counts["unreadable"] += len(bad)
             evidence = [item for item in batch if isinstance(item, Evidence)]
             counts["rows"] += len(evidence)
+            if not counts["rows"] and counts["unreadable"] >= _HOPELESS:
+                break
             if evidence:
                 counts["source"] = str(evidence[0].source)
             for answer in await self._filing.file(evidence):
                 counts[answer] += 1
+        if batch:
+            await self._set_aside(
+                name, "", f"nothing in its first {_HOPELESS} rows can be read; the rest is left"
+            )
+        elif counts["unreadable"] > _LISTED:
+            await self._set_aside(
+                name, "", f"{counts['unreadable']} rows can't be read; {_LISTED} are listed"
+            )
+        await self._journal.read_again(name, now)
         if cursor is not None:
             await self._journal.observe([], cursor)
         self._told()

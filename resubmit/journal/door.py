@@ -151,6 +151,10 @@ class Journal(Reads):
         """What a source could not read is kept, once a place."""
         await self._write(lambda connection: observing.unreadable(connection, file, place, reason, at))
 
+    async def read_again(self, file: str, at: Ms) -> None:
+        """A file was read whole, from `at` on: what an earlier reading said of it no longer holds."""
+        await self._write(lambda connection: observing.read_again(connection, file, at))
+
     # ── recovery ────────────────────────────────────────────────────────────────────────────────────
 
     async def looked(self, look: LookRow) -> int:

@@ -319,3 +319,8 @@ def values(row: EvidenceRow) -> tuple[object, ...]:
 def unreadable(connection: sqlite3.Connection, file: str, place: str, reason: str, at: Ms) -> None:
     """What a source could not read is kept, once a place, with the newest reason."""
     connection.execute(_UNREADABLE, (clean(file), clean(place), clean(reason), at))
+
+
+def read_again(connection: sqlite3.Connection, file: str, at: Ms) -> None:
+    """What readings begun before `at` could not read of a file is forgotten."""
+    connection.execute("delete from unreadable where file = ? and at < ?", (clean(file), at))

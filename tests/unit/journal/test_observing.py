@@ -171,6 +171,16 @@ async def test_what_could_not_be_read_is_kept_once_a_place(journal: Journal) -> 
         ]
 
 
+async def test_what_a_later_reading_can_read_is_no_longer_complained_of(journal: Journal) -> None:
+    await journal.unreadable("traces/a.csv", "line 2", "a quote never closes", NOW)
+    await journal.unreadable("traces/a.csv", "line 9", "no recipient", NOW + MINUTE)
+    await journal.unreadable("traces/b.csv", "line 2", "no recipient", NOW)
+    await journal.read_again("traces/a.csv", NOW + MINUTE)
+    with read.connect(journal.folder) as connection:
+        kept = [tuple(r) for r in connection.execute("select file, place from unreadable order by file")]
+    assert kept == [("traces/a.csv", "line 9"), ("traces/b.csv", "line 2")]
+
+
 # ── candidates ──────────────────────────────────────────────────────────────────────────────────────
 
 
