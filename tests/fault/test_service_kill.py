@@ -20,7 +20,7 @@ from resubmit.model.ids import parse_id
 from tests.helpers.service import QUICK, Service, lines_of, mail, needs, route, sink, until
 from tests.unit.intake.listening import client
 
-pytestmark = pytest.mark.timeout(118)
+pytestmark = pytest.mark.timeout(240)
 
 KILLS = 20
 
