@@ -35,12 +35,10 @@ def ask(
     flt: Filter | None = None,
     options: dict[str, Any] | None = None,
     progress: Progress | None = None,
-    enough: Callable[[dict[str, Any]], bool] | None = None,
 ) -> Any:
     """Have a request carried out; its result. Raises what the service said went wrong, with its exit code.
 
-    `args` brings the config and, where the command has it, the reason. `enough`: whether a service's
-    progress is answer enough; then it is the result, and the service goes on by itself.
+    `args` brings the config and, where the command has it, the reason.
     """
     config = find_config(args.config)
     request: dict[str, Any] = {
@@ -54,7 +52,7 @@ def ask(
     service = _connect(journal_folder(config))
     if service is not None:
         with service:
-            return _converse(service, request, tell, enough or (lambda _: False))
+            return _converse(service, request, tell)
     from resubmit.app import foreground
     from resubmit.config import load
 
@@ -111,12 +109,7 @@ def _connect(folder: Path) -> socket.socket | None:
             os.close(descriptor)
 
 
-def _converse(
-    service: socket.socket,
-    request: dict[str, Any],
-    progress: Progress,
-    enough: Callable[[dict[str, Any]], bool],
-) -> Any:
+def _converse(service: socket.socket, request: dict[str, Any], progress: Progress) -> Any:
     gone = ResubmitError(
         "the service ended before it answered",
         hint="see its log; `resubmit jobs` says whether a job was made",
@@ -127,8 +120,6 @@ def _converse(
             said = json.loads(line)
             if "progress" in said:
                 progress(said["progress"])
-                if enough(said["progress"]):
-                    return said["progress"]
             elif "error" in said:
                 error = ResubmitError(str(said["error"]), hint=str(said.get("hint") or ""))
                 error.exit_code = int(said.get("exit") or 1)

@@ -14,7 +14,7 @@ from resubmit.cli.filters import add_filters, add_ids, filter_of, ids_of, whole
 from resubmit.cli.output import Output, left_until
 from resubmit.cli.reading import add_output, journal_of, known_route, missing, now_ms, output_of
 from resubmit.cli.table import Column
-from resubmit.errors import NothingMatched, RefusedBySafety, UsageError
+from resubmit.errors import NothingMatched, RefusedBySafety, ResubmitError, UsageError
 from resubmit.journal import read
 from resubmit.journal.read import RecipientView, Replayable
 from resubmit.model.filter import Filter
@@ -85,23 +85,24 @@ def _run(args: argparse.Namespace) -> int:
         return 1 if lost and lost == len(ids) else 0
     if not args.yes and sys.stdin.isatty() and sys.stderr.isatty():
         _confirm(plan, sample, out, now)
+    else:
+        out.note(f"resubmitting {_recipients(len(plan.keys))} to {', '.join(plan.destinations)}")
     bar = Bar(len(plan.keys)) if args.wait and not args.json else None
 
-    def waits(job: dict[str, Any]) -> bool:
-        """Whether a job waits for a gate: its destination's, or that of a route on its way."""
-        if args.force or job.get("state") != "waiting":
-            return False
-        with journal_of(args) as (conn, _):
-            return _gate(read.gates(conn), read.destination_routes(conn), plan, args.route)[1] != "open"
-
-    job = ask(args, "replay", flt, options, bar.show if bar else None, waits if args.wait else None)
+    try:
+        job = ask(args, "replay", flt, options, bar.show if bar else None)
+    except ResubmitError as error:
+        if error.exit_code != NothingMatched.exit_code or args.fail_empty:
+            raise
+        out.note(f"{error.message}: all have moved on meanwhile")
+        return 0
     if bar:
         bar.end()
     job["filter"] = filter_object(job.get("filter") or {})
     if out.as_json:
         out.one(job)
     elif out.quiet:
-        out.line(str(job.get("id", "")))
+        out.lines(str(one) for one in job.get("ids") or [job.get("id", "")])
     else:
         out.lines(job_lines(job))
     kept = job.get("waits_for") or ""
@@ -232,7 +233,7 @@ def _exit_code(job: dict[str, Any]) -> int:
 def job_lines(job: dict[str, Any]) -> list[str]:
     """A job in a few lines, for people."""
     state = f"{job.get('state')}{', paused' if job.get('paused') and job.get('state') not in _FINAL else ''}"
-    lines = [f"job {job.get('id')}: {state}, {_recipients(int(job.get('recipients') or 0))}"]
+    lines = [f"{_name(job)}: {state}, {_recipients(int(job.get('recipients') or 0))}"]
     if kept := job.get("waits_for"):
         lines += textwrap.wrap(f"waits: {kept}", 78, initial_indent="  ", subsequent_indent="    ")
     elif job.get("paused") and job.get("state") not in _FINAL:
@@ -242,6 +243,12 @@ def job_lines(job: dict[str, Any]) -> list[str]:
         lines.append(f"  {gate}; `resubmit jobs show {job.get('id')}` tells more")
     counts = [f"{job.get(k)} {k}" for k in ("accepted", "delivered", "refused", "skipped") if job.get(k)]
     return [*lines, *([f"  {', '.join(counts)}"] if counts else [])]
+
+
+def _name(job: dict[str, Any]) -> str:
+    """`job 7`, or `jobs 7, 8` of a replay to several destinations."""
+    ids = job.get("ids") or [job.get("id")]
+    return f"job{'s' if len(ids) > 1 else ''} {', '.join(map(str, ids))}"
 
 
 class Bar:

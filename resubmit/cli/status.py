@@ -12,9 +12,10 @@ from resubmit.cli.output import Output, age, json_text, left_until, size, when
 from resubmit.cli.reading import add_output, journal_of, now_ms, output_of
 from resubmit.cli.replay import job_lines
 from resubmit.cli.table import Column, clean
+from resubmit.errors import NothingMatched
 from resubmit.journal import read
 from resubmit.journal.read import GateView, Overview
-from resubmit.model.moment import Ms
+from resubmit.model.moment import Ms, rfc3339
 from resubmit.view.overview import audit_object, filter_object, job_object, status_object
 
 
@@ -164,6 +165,7 @@ def _meant(what: str) -> str:
 
 def _add_audit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--since", metavar="TIME", help=WHEN)
+    parser.add_argument("--fail-empty", action="store_true", help="exit 3 when there is nothing")
     parser.add_argument("--limit", metavar="N", type=whole, default=50, help="at most so many; 0 is all (50)")
     add_output(parser)
 
@@ -171,6 +173,8 @@ def _add_audit(parser: argparse.ArgumentParser) -> None:
 def _audit(args: argparse.Namespace) -> int:
     out = output_of(args)
     since = when_of(args.since, "--since", now_ms()) or 0
+    if args.since is not None:
+        out.note(f"since {rfc3339(since)}")
     with journal_of(args) as (conn, _):
         rows = read.audit(conn, since=since, limit=args.limit)
     if out.as_json:
@@ -182,6 +186,8 @@ def _audit(args: argparse.Namespace) -> int:
         )
     else:
         out.note("nobody asked for anything")
+    if not rows and args.fail_empty:
+        raise NothingMatched("nobody asked for anything")
     return 0
 
 

@@ -164,16 +164,32 @@ def test_waiting_for_a_job_behind_a_closed_gate_is_exit_6(desk: Desk, service: S
     assert "--force" in answer.err
 
 
-def test_a_closed_route_is_waited_for_no_longer_than_it_takes_to_see(desk: Desk, service: Service) -> None:
-    desk.shelf.destination()
-    desk.shelf.gate("route:eop", "closed")
+def test_what_keeps_a_job_is_the_services_to_say_and_exits_6(desk: Desk, service: Service) -> None:
     desk.shelf.message(recipient(state="deferred"))
-    service.lines = [{"progress": {**JOB, "state": "running"}}, {"progress": {**JOB, "state": "waiting"}}]
+    kept = {**JOB, "state": "waiting", "waits_for": "gate route:eop is closed: no answer", "recipients": 2}
+    service.lines = [{"progress": {**JOB, "state": "waiting"}}, {"result": kept}]
 
     answer = desk.ask("replay", "--since", "2h", "--wait")
 
     assert answer.code == 6
-    assert "route:eop was closed" in answer.err
+    assert "waits: gate route:eop is closed: no answer" in answer.err
+    assert "2 recipients" in answer.out
+
+
+def test_a_replay_to_two_destinations_names_both_jobs(desk: Desk, service: Service) -> None:
+    desk.shelf.message(recipient(state="deferred"))
+    service.lines = [{"result": {**JOB, "ids": [7, 8]}}]
+
+    assert desk.ask("replay", "--since", "2h").out.startswith("jobs 7, 8: running")
+    assert desk.ask("replay", "--since", "2h", "-q").out == "7\n8\n"
+
+
+def test_all_that_moved_on_meanwhile_is_no_failure(desk: Desk, service: Service) -> None:
+    desk.shelf.message(recipient(state="deferred"))
+    service.lines = [{"error": "no recipient to resubmit matches", "hint": "", "exit": 3}]
+
+    assert desk.ask("replay", "--since", "2h").code == 0
+    assert desk.ask("replay", "--since", "2h", "--fail-empty").code == 3
 
 
 def test_not_waiting_for_it_is_exit_0_and_says_so(desk: Desk, service: Service) -> None:
