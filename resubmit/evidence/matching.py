@@ -151,14 +151,17 @@ def _among(
         return Unmatched("no message of ours has this " + why)
     choices = _narrowed(choices, lambda c: address_key(c.candidate.sender) == address_key(evidence.sender))
     choices = _narrowed(choices, lambda c: _subject_begins(c.candidate.subject, evidence.subject))
+    received = evidence.received_at
     if len(choices) == 1 and not by_time_only:
+        off = gap(evidence, choices[0].recipient)
+        if received is not None and 0 < received - now <= window and (off is None or off > WITHOUT_ID):
+            return Unmatched("it was taken at a time that is still to come, and no attempt is near it")
         return choices[0]
     if any(choice.waits for choice in choices):
         return Unmatched("an attempt that it may belong to is still open")
     gaps = [(g, choice) for choice in choices if (g := gap(evidence, choice.recipient)) is not None]
     near = [(g, choice) for g, choice in gaps if g <= window]
     nearest = min((g for g, _ in near), default=window)
-    received = evidence.received_at
     if len(choices) > 1 and received is not None and now <= received + nearest + WHOLE_SECONDS:
         return Unmatched("another message that it may be about can still be taken at that time")
     if by_time_only:

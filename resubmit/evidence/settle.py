@@ -1,8 +1,7 @@
 """What a piece of evidence does to whom: evidence and candidates → one Observed for the journal.
 
 Pure, and blind to the order in which evidence comes: within an attempt the table's ranks decide, between
-attempts ownership does, and what can't be decided yet stays unowned, to be asked again when `stirs` or the
-journal says that something has changed.
+attempts ownership does, and what is not sure on its own is decided with all the rest (resettle.py).
 
 Source: design, section 3 rules 1, 2, 3, 6, 7, 8; states.md.
 """
@@ -62,28 +61,6 @@ def conclude(
     return Observed(row, "unmatched", answer.why, refile=refile)
 
 
-def conclude_again(
-    stored: UnmatchedEvidence,
-    candidates: Sequence[Candidate],
-    unowned: Sequence[UnmatchedEvidence],
-    *,
-    now: Ms,
-    endpoints: Endpoints,
-    destination_of: DestinationOf,
-) -> Observed:
-    """The same for a row that found no owner before."""
-    return conclude(
-        evidence_of(stored.row),
-        candidates,
-        [other for other in unowned if other.id != stored.id],
-        now=now,
-        endpoints=endpoints,
-        destination_of=destination_of,
-        refile=stored.id,
-        digest=stored.row.digest,
-    )
-
-
 def at_once(
     evidence: Evidence,
     candidates: Sequence[Candidate],
@@ -113,16 +90,6 @@ def at_once(
 def unowned(observed: Observed) -> Observed:
     """The evidence kept as it is, to be decided later."""
     return Observed(observed.row, "unmatched", observed.why)
-
-
-def stirs(observed: Observed) -> bool:
-    """Whether it may give unowned rows of the same message an owner: a bound id, a group expanded, a member
-    made."""
-    return (
-        observed.binds
-        or observed.member is not None
-        or any(move.event in (Event.SEEN_EXPANDED, Event.LATE_EXPANDED) for move in observed.moves)
-    )
 
 
 def _arrived(evidence: Evidence, endpoints: Endpoints, destination_of: DestinationOf) -> Evidence:

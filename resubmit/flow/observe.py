@@ -1,7 +1,7 @@
 """Evidence comes in: files are read, each statement is matched and goes to the journal with what it moves.
 
 Correctness hangs on the rescan; what the system tells of changes only makes it quick. What found no owner
-is kept and asked again when attempts begin or end, and when other evidence stirs it.
+is kept and asked again when attempts end.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from resubmit.evidence.matching import Home, lookup_of
-from resubmit.evidence.settle import conclude, conclude_again, evidence_of
+from resubmit.evidence.settle import conclude, evidence_of
 from resubmit.journal.verbs import (
     Candidate,
     CandidateAttempt,
@@ -125,14 +125,15 @@ class Ledger:
             for identity, (digest, (before, _)) in enumerate(list(self.stored.items())):
                 if before.owner is not None:
                     continue
-                stored = UnmatchedEvidence(identity, before.row, before.match)
-                observed = conclude_again(
-                    stored,
+                observed = conclude(
+                    evidence_of(before.row),
                     self._candidates(_lookup(before)),
-                    self._unowned(before.row),
+                    [other for other in self._unowned(before.row) if other.id != identity],
                     now=self.now,
                     endpoints=ENDPOINTS,
                     destination_of=destination_of,
+                    refile=identity,
+                    digest=digest,
                 )
                 assert observed.refile == identity and observed.row.digest == digest
                 changed = changed or observed.owner is not None or observed.match != before.match

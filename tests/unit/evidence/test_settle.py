@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from resubmit.evidence.matching import lookup_of
-from resubmit.evidence.settle import conclude, evidence_of, row_of, stirs
+from resubmit.evidence.settle import evidence_of, row_of
 from resubmit.meaning.classify import meaning_of
 from resubmit.model.evidence import Cause, Evidence, Holder, Source, Status
 from resubmit.model.ids import attempt_key
 from resubmit.model.moment import HOUR, MINUTE, SECOND, Ms
 from resubmit.model.recipient import Event
-from tests.helpers.ledger import ENDPOINTS, Ledger, destination_of
+from tests.helpers.ledger import Ledger
 
 ANNA, OTTO, ALL = "anna@contoso.com", "otto@contoso.com", "all@contoso.com"
 N1, N2 = "11111111-0000-4000-8000-000000000001", "22222222-0000-4000-8000-000000000002"
@@ -469,26 +469,3 @@ def test_a_lookup_has_every_key_there_is() -> None:
     lookup = lookup_of(row(Status.PENDING, envelope_id=attempt_key(77, 2), queue_id="q", sender="s@x"))
     assert (lookup.key, lookup.network_message_id, lookup.attempt_message) == ("1@x", N1, 77)
     assert (lookup.queue_id, lookup.sender, lookup.recipient) == ("q", "s@x", ANNA)
-
-
-def test_what_binds_or_expands_stirs_and_the_rest_does_not() -> None:
-    ledger = one()
-    binding = conclude(
-        row(Status.PENDING),
-        list(ledger.messages.values()),
-        [],
-        now=0,
-        endpoints=ENDPOINTS,
-        destination_of=destination_of,
-    )
-    assert stirs(binding)
-    ledger.see(row(Status.PENDING))
-    plain = conclude(
-        row(Status.DELIVERED),
-        list(ledger.messages.values()),
-        [],
-        now=0,
-        endpoints=ENDPOINTS,
-        destination_of=destination_of,
-    )
-    assert not stirs(plain)
