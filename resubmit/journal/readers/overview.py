@@ -198,12 +198,24 @@ def _job(row: Row) -> JobView:
     return JobView(*told)
 
 
+_A_FILE = 5
+_UNREADABLE = """
+select file, place, reason, at
+from (
+    select id, file, place, reason, at, row_number() over (partition by file order by id desc) as newest
+    from unreadable
+)
+where newest <= ?1 or ?1 < 0
+order by id desc
+limit ?2
+"""
+
+
 def unreadable(conn: sqlite3.Connection, *, limit: int = 100) -> list[UnreadableView]:
-    """What sources could not read, newest first."""
+    """What sources could not read, newest first; where not all (0) are asked for, the newest of each file,
+    so that a bad one does not hide the others."""
     with reading():
-        rows = conn.execute(
-            "select file, place, reason, at from unreadable order by id desc limit ?", [limit or -1]
-        ).fetchall()
+        rows = conn.execute(_UNREADABLE, [_A_FILE if limit else -1, limit or -1]).fetchall()
     return [UnreadableView(*row) for row in rows]
 
 

@@ -181,6 +181,16 @@ async def test_what_a_later_reading_can_read_is_no_longer_complained_of(journal:
     assert kept == [("traces/a.csv", "line 9"), ("traces/b.csv", "line 2")]
 
 
+async def test_a_file_with_much_to_complain_of_does_not_hide_the_others(journal: Journal) -> None:
+    await journal.unreadable("traces/other.csv", "", "it can't be opened", NOW)
+    for line in range(150):
+        await journal.unreadable("traces/a.csv", f"line {line}", "no recipient", NOW)
+    with read.connect(journal.folder) as connection:
+        shown = [(one.file, one.place) for one in read.unreadable(connection)]
+        assert len(read.unreadable(connection, limit=0)) == 151
+    assert shown == [*(("traces/a.csv", f"line {n}") for n in range(149, 144, -1)), ("traces/other.csv", "")]
+
+
 # ── candidates ──────────────────────────────────────────────────────────────────────────────────────
 
 
