@@ -162,7 +162,8 @@ async def _wire(config: Config, clock: Clock, journal: Journal, *, intake: bool,
     def changed(what: str) -> None:
         if what == "due":
             deliver.wake()
-        elif what != "attempt":  # new mail, and mail that went as it should, is no news to recovery
+        elif what not in ("attempt", "gate"):
+            # New mail, and mail that went as it should, is no news to recovery; gates it turns itself.
             told()
         if what in ("job", "attempt"):
             observe.stir()

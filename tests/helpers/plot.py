@@ -18,6 +18,7 @@ Span = tuple[Ms, Ms]
 class Plot:
     """One story. Times are ms of the world's own clock, chances are for each mail or connection."""
 
+    mails: int
     fault: str
     breaks: Ms
     mended: Ms
@@ -63,9 +64,10 @@ class Plot:
 
 
 def plot_of(seed: int, *, kills: int | None = None) -> Plot:
-    """The plot of a seed. Every sixth is calm; `kills` fixes how often the service is killed."""
+    """The plot of a seed. Every sixth is calm, and every sixth has so many mails that it comes to a drain;
+    `kills` fixes how often the service is killed."""
     chance = random.Random(f"plot {seed}")
-    calm = seed % 6 == 5
+    calm, long = seed % 6 == 5, seed % 6 == 4
     breaks = round(chance.uniform(2, 8) * MINUTE)
     mended = breaks + round(chance.uniform(20, 30) * MINUTE)
 
@@ -78,8 +80,9 @@ def plot_of(seed: int, *, kills: int | None = None) -> Plot:
         return (start, end) if chance.random() < odds else None
 
     again = mended + round(chance.uniform(8, 30) * MINUTE)
-    count = (0 if calm else seed % 4) if kills is None else kills
+    count = (0 if calm else (1 + seed // 6) % 4 if long else seed % 4) if kills is None else kills
     return Plot(
+        mails=50 if long else 20,
         fault=chance.choice(FAULTS),
         breaks=breaks,
         mended=mended,
@@ -102,12 +105,12 @@ def plot_of(seed: int, *, kills: int | None = None) -> Plot:
         twice=chance.random() < 0.4,
         shuffled=chance.random() < 0.4,
         vouched=chance.random() < 0.3,
-        kills=tuple(_kill(chance) for _ in range(count)),
+        kills=tuple(_kill(chance, (1, 7, 33, 40) if long else (1, 1, 2, 4, 7, 10)) for _ in range(count)),
     )
 
 
-def _kill(chance: random.Random) -> str:
+def _kill(chance: random.Random, counts: tuple[int, ...]) -> str:
     if chance.random() < 0.4:
         return f"at {round(chance.uniform(1, 70) * MINUTE)}"
     after = 0 if chance.random() < 0.5 else round(chance.uniform(1, 240) * SECOND)
-    return f"sent {chance.choice((1, 1, 2, 4, 7, 10))} {after}"
+    return f"sent {chance.choice(counts)} {after}"

@@ -58,7 +58,6 @@ from tests.helpers.teller import Teller
 
 T = TypeVar("T")
 
-MAILS = 20
 LIMIT: Ms = 12 * HOUR
 
 _AGAIN = re.compile(rb"\A[^\n]*\n[^\n]*\n\tid (\S+)")
@@ -350,8 +349,8 @@ class World:
     # ── the application ──
 
     async def _send_all(self) -> None:
-        for number in range(MAILS):
-            await asyncio.sleep(self.chance.expovariate(1 / 90))
+        for number in range(self.plot.mails):
+            await asyncio.sleep(self.chance.expovariate(self.plot.mails / 1800))
             recipients = tuple(dict.fromkeys(self.chance.choices(ADDRESSES, k=self.chance.randint(1, 4))))
             body = b"line %d\r\n.\r\n..dots\r\n" % number + self.chance.randbytes(30).hex().encode()
             message_id = f"<{number}.{self.seed}@app.invalid>"

@@ -19,7 +19,7 @@ import structlog
 
 from resubmit.journal import moves, read
 from tests.helpers.plot import plot_of
-from tests.helpers.world import MAILS, World
+from tests.helpers.world import World
 from tests.simulation import promises
 
 SEEDS = range(int(os.environ.get("RESUBMIT_SEEDS", "20")))
@@ -61,7 +61,7 @@ def test_no_mail_is_lost_and_none_is_sent_again_once_it_is_known_delivered(
 ) -> None:
     plot = plot_of(seed)
     world = World(folder, seed, plot).play()
-    assert len(world.sent) == MAILS
+    assert len(world.sent) == plot.mails
     assert world.over, "every incident has to end, and every recipient to be settled"
     with closing(read.connect(folder / "journal")) as connection:
         promises.nothing_is_lost(world, connection)
