@@ -8,7 +8,7 @@ Source: design, section 3; states.md.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -266,6 +266,10 @@ def take_back(connection: sqlite3.Connection, message: int, n: int, at: Ms, why:
         to = verdict.without_withdrawn(connection, message, n, row.attempt)
     if to is not None and to is not row.state and to is not State.SENDING:
         move = Move(message, n, Event.LATE_OTHER, at, why, attempt=row.attempt)
+        if row.deadline is None and (to in _WITH_FAR or to is State.IN_DOUBT):
+            # What had settled or ended it took the deadline with it.
+            again = _far_deadline(connection, move, row)
+            move = replace(move, holder=Holder.FAR, deadline=again)
         _write(connection, move, row, Stand(to))
         tell(connection, message, n, at, "withdrawn", row, to, why)
         _follow(connection, move, row, to)

@@ -6,7 +6,7 @@ says since when. And evidence that turns out to be another message's is taken ba
 anew without it.
 
 Limits: an operator's word and a timer's are not evidence; where one of them stands in the history of the
-attempt, nothing is taken back. Delivered and expanded are never taken back.
+attempt, nothing is taken back. Delivered is never taken back: it would be sent again.
 Source: design, section 3 rules 1, 3 and 8, "Since"; states.md.
 """
 
@@ -63,7 +63,7 @@ _WITH_CAUSE: dict[State, tuple[State, ...]] = {
 }
 """Whose cause each state shows, the first that has one."""
 
-_STAYS = frozenset({State.DELIVERED, State.EXPANDED})
+_STAYS = frozenset({State.DELIVERED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,5 +175,5 @@ def is_heard_of(connection: sqlite3.Connection, message: int, n: int) -> bool:
 
 
 def stays(state: State) -> bool:
-    """Whether evidence for that state is never taken back: it would be sent again."""
+    """Whether evidence for that state is never taken back."""
     return state in _STAYS
