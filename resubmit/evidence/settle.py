@@ -81,7 +81,8 @@ def at_once(
         destination_of=destination_of,
         digest=digest,
     )
-    sure = observed.owner is not None and observed.no is not None
+    # What binds an id, makes a member or tells of a group may give other rows their owner.
+    sure = observed.owner is not None and observed.no is not None and evidence.status is not Status.EXPANDED
     if sure and not observed.binds and observed.member is None:
         return observed, True
     return unowned(observed), False

@@ -261,5 +261,22 @@ def _row(draw: st.DrawFn, message_id: str, network_id: str, address: str, at: Ms
     )
 
 
+def trace_row(message_id: str, network_id: str, address: str, status: Status, at: Ms) -> Evidence:
+    """A plain row of a trace, with its time and id."""
+    return Evidence(
+        Source.TRACE_CSV,
+        status,
+        recipient=address,
+        observed_at=at,
+        received_at=at,
+        message_id=message_id,
+        network_message_id=network_id,
+        holder=Holder.FAR,
+        file="f",
+        place="line 2",
+        raw="r",
+    )
+
+
 def _identity(row: Evidence) -> tuple[object, ...]:
     return row.recipient, row.network_message_id, row.message_id, row.status, row.observed_at, row.text

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import io
 import random
+from functools import partial
+from itertools import permutations
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,8 +18,20 @@ from hypothesis import strategies as st
 from resubmit.evidence.reader import read_stream
 from resubmit.model.evidence import Evidence, Status
 from resubmit.model.moment import rfc3339
+from resubmit.model.recipient import Event
 from tests.helpers.journals import NOW
-from tests.helpers.worlds import ENVELOPE, End, World, play, worlds
+from tests.helpers.worlds import (
+    ANNA,
+    ENVELOPE,
+    GROUP,
+    End,
+    Sent,
+    World,
+    network,
+    play,
+    trace_row,
+    worlds,
+)
 
 
 def shuffled(world: World, data: st.DataObject) -> list[Evidence]:
@@ -79,6 +93,21 @@ async def test_delivered_absorbs_and_nobody_unasked_becomes_a_recipient(world: W
     for address in ENVELOPE:
         if any(r.recipient == address and r.status is Status.DELIVERED for r in world.rows):
             assert states[address] == "delivered"
+
+
+async def test_a_member_read_before_its_group_was_expanded_finds_it_in_any_batches() -> None:
+    """The id is bound already when the group's own row comes: that row alone makes the member's an owner."""
+    row = partial(trace_row, "<0@x>", network(0, 1), at=NOW)
+    rows = (
+        row(ANNA, Status.DELIVERED),
+        row("eva@contoso.com", Status.DELIVERED),
+        row(GROUP, Status.EXPANDED),
+    )
+    world = World((Sent("<0@x>", ((NOW, Event.REPLY_ACCEPTED),)),), rows)
+    whole = await play(world, rows, [])
+    assert ("eva@contoso.com", "delivered") in [r[1:3] for r in whole["recipients"]]
+    for order in permutations(rows):
+        assert await play(world, order, [], 1) == whole
 
 
 HEADER = "Received,SenderAddress,RecipientAddress,Subject,Status,MessageId,MessageTraceId"
