@@ -151,12 +151,14 @@ def destination(
         strays = incident_rule.for_strays(found, scene.incidents, policy.name, now)
     update = join = None
     if incident is not None and not moves and scene.whole:
+        found_now = job_rule.joins(scene.trouble, incident, policy, live=live, now=now)
         busy = any(w.job.incident == incident.id for w in works) or bool(ask and policy.mode == "automatic")
+        # Who joins now is weighed with the others first: it may have to go.
+        busy = busy or bool(found_now)
         course = incident_rule.course(
             incident, scene.gate, members, policy, busy=busy, caught=scene.caught, live=live, now=now
         )
         update = (incident.id, course) if course.differs(incident) else None
-        found_now = job_rule.joins(scene.trouble, incident, policy, live=live, now=now)
         join = (incident.id, found_now) if found_now else None
     alone = not any(w.automatic for w in works)
     may_ask = alone and scene.whole and not moves and not holds and job_rule.may_ask(scene.gate.state, policy)
@@ -200,13 +202,13 @@ def route(
     update = join = None
     if incident is not None and not moves:
         members = [s for s in trouble if incident.id in s.incidents]
-        course = incident_rule.course(
-            incident, gate, members, policy, busy=False, caught=caught, live=live, now=now
-        )
-        update = (incident.id, course) if course.differs(incident) else None
         behind = tuple(
             s.key for s in trouble if incident.id not in s.incidents and route_gate.waits_behind(s, name)
         )
+        course = incident_rule.course(
+            incident, gate, members, policy, busy=bool(behind), caught=caught, live=live, now=now
+        )
+        update = (incident.id, course) if course.differs(incident) else None
         join = (incident.id, behind) if behind else None
     return Orders(
         turn=decision if decision.differs(gate) else None,

@@ -97,8 +97,9 @@ def course(
     rulings = [is_explained(member, policy, live=live, now=now) for member in members]
     if not all(ruling.yes for ruling in rulings):
         return going_on
-    if not caught and now < (fixed or ended) + policy.trace_lag:
-        return going_on  # evidence of what was caught may still be on its way
+    may_be_more = not caught or (policy.suspect == "resubmit" and not live)
+    if may_be_more and now < (fixed or ended) + policy.trace_lag:
+        return going_on  # evidence of what was caught may still be on its way, or what is suspect not yet so
     why = "every recipient is settled" if not members else f"{len(members)} explained, the rest settled"
     if not caught:
         why = "the fault is gone, and nobody was caught in it"

@@ -203,6 +203,32 @@ def test_an_incident(row: Any, members: Any, facts: dict[str, Any], state: str) 
         assert update.fixed_at is update.fault_to is None
 
 
+def test_an_incident_does_not_close_on_who_joins_it_now() -> None:
+    """Suspects are known as such when a trace could have told: by then nobody else may be left in it."""
+    row = gate("open", Memory(at(-60), fixed_at=at(50), basis="changed"), since=60)
+    suspect = standing(state=State.ACCEPTED, incidents=frozenset())
+    scene = course.Scene(
+        row, [], [], [], [incident(state="recovering", fault_to=at(50), fixed_at=at(50))], [suspect], 0
+    )
+    late = at(DAY // SECOND)
+    orders = course.destination(scene, [], RESUBMIT, holds=False, now=late, started_at=at(-9000))
+    assert orders.join == (1, (suspect.key,))
+    assert orders.update is None or orders.update[1].state == "recovering"
+    joined = replace(scene, trouble=[replace(suspect, incidents=frozenset({1}))], caught=1)
+    asked = course.destination(joined, [], RESUBMIT, holds=False, now=late, started_at=at(-9000))
+    assert asked.ask == (suspect.key,)
+
+
+@pytest.mark.parametrize(
+    ("policy", "live", "state"),
+    [(RESUBMIT, False, "recovering"), (RESUBMIT, True, "closed"), (POLICY, False, "closed")],
+)
+def test_an_incident_waits_for_suspects_that_would_go(policy: Policy, live: bool, state: str) -> None:
+    row = gate("open", Memory(at(-60), fixed_at=at(50), basis="changed"))
+    update = incident_course(incident(), row, [], policy, busy=False, caught=5, live=live, now=at(70))
+    assert update.state == state
+
+
 def test_an_incident_says_why_its_gate_shut_and_why_it_opened() -> None:
     memory = Memory(at(0), fixed_at=at(50), basis="changed", shut_why="2 faulty looks in a row")
     row = gate("open", memory, reasons=("3 healthy looks in a row", "the canary's proof was read"))
