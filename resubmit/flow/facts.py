@@ -99,6 +99,7 @@ class Facts:
             await self._caught(incident),
             policy,
             name,
+            idle=await journal.next_due(name) is None,
             live=lastlook.is_live(await self._coverage(policy, now), policy.trace_stale, now),
             now=now,
         )

@@ -190,11 +190,13 @@ def route(
     policy: Policy,
     name: str,
     *,
+    idle: bool,
     live: bool,
     now: Ms,
 ) -> Orders:
-    """What is to be done for the route `name`: its gate, and the incident of what waits behind it."""
-    decision = route_gate.decide(gate, looks, faults, policy, now)
+    """What is to be done for the route `name`: its gate, and the incident of what waits behind it. `idle`:
+    no mail waits to go over it."""
+    decision = route_gate.decide(gate, looks, faults, policy, now, idle=idle)
     moves = decision.moves(gate)
     opens = None
     if incident is None and decision.state == CLOSED and moves:

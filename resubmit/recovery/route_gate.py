@@ -30,8 +30,16 @@ LONGEST_WAIT = 30 * MINUTE
 """Between two trials that fail; doubles from FIRST_WAIT."""
 
 
-def decide(gate: Gate, looks: Sequence[Look], faults: Sequence[Fault], policy: Policy, now: Ms) -> Decision:
-    """What the gate of a route is to be.
+def decide(
+    gate: Gate,
+    looks: Sequence[Look],
+    faults: Sequence[Fault],
+    policy: Policy,
+    now: Ms,
+    *,
+    idle: bool = False,
+) -> Decision:
+    """What the gate of a route is to be. `idle`: no mail waits to go over it.
 
     faults: what our own attempts over it met, refusals of scope route and successes alike, by when they
     ended (`at`)."""
@@ -41,7 +49,7 @@ def decide(gate: Gate, looks: Sequence[Look], faults: Sequence[Fault], policy: P
     if gate.state == OPEN:
         return _while_open(gate, memory, against, good, now)
     if gate.state == TESTING:
-        return _while_testing(gate, memory, against, good, now)
+        return _while_testing(gate, memory, against, good, idle, now)
     return _while_closed(gate, memory, looks, good, policy, now)
 
 
@@ -109,7 +117,7 @@ def _while_closed(
 
 
 def _while_testing(
-    gate: Gate, memory: Memory, against: Sequence[Fault], good: Sequence[Fault], now: Ms
+    gate: Gate, memory: Memory, against: Sequence[Fault], good: Sequence[Fault], idle: bool, now: Ms
 ) -> Decision:
     since = memory.healthy_at or gate.since
     failed = [f for f in against if f.at > since]
@@ -120,7 +128,13 @@ def _while_testing(
         return Decision(CLOSED, (text,), shut)
     if through:
         return _open(memory, through[-1])
-    return Decision(TESTING, gate.reasons, memory)
+    if not idle:
+        return Decision(TESTING, gate.reasons, memory)
+    # What waited was settled in other ways. An attempt under way would have ended by then.
+    if now < since + LONGEST_WAIT:
+        return Decision(TESTING, gate.reasons, memory, wake_at=since + LONGEST_WAIT)
+    kept = Memory(fault_at=memory.fault_at, fixed_at=memory.fixed_at, shut_why=memory.shut_why)
+    return Decision(OPEN, (*gate.reasons[:1], "nobody was here to try it"), kept)
 
 
 def _open(memory: Memory, through: Fault) -> Decision:

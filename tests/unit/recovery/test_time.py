@@ -218,3 +218,15 @@ def test_a_fault_that_something_got_through_after_is_remembered_as_over_once() -
 )
 def test_deliveries_are_read_only_where_they_are_weighed(row: Any, looks: Any, wanted: int) -> None:
     assert course.signs_for(row, looks) == wanted
+
+
+def test_a_trial_for_which_nobody_is_left_ends_when_none_can_be_under_way() -> None:
+    """What waited had been settled by evidence: the gate stayed a trial, and its incident open, for ever."""
+    row = gate("testing", Memory(fault_at=at(0), fixed_at=at(20), healthy_at=at(20)))
+    ends = 20 + 30 * 60
+    waiting = route_gate.decide(row, [], [], POLICY, at(ends), idle=False)
+    assert waiting.state == "testing"
+    early = route_gate.decide(row, [], [], POLICY, at(ends - 1), idle=True)
+    assert (early.state, early.wake_at) == ("testing", at(ends))
+    late = route_gate.decide(row, [], [], POLICY, at(ends), idle=True)
+    assert (late.state, late.memory.fixed_at) == ("open", at(20))
