@@ -35,6 +35,8 @@ REQUEST_CARRIED_OUT = "request.carried_out"
 """A person's request changed something; it is in the audit too."""
 
 # journal
+JOURNAL_FOUND_FULL = "journal.found_full"
+"""The disk has no room for what a loop had to write: it waits, and tries again each second."""
 JOURNAL_OPENED = "journal.opened"
 """The journal is open for writing; with its SQLite, schema version and the orphaned files swept."""
 JOURNAL_CHECKPOINT_FAILED = "journal.checkpoint_failed"

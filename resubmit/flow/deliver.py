@@ -17,6 +17,7 @@ from resubmit.clock import Clock
 from resubmit.flow.letters import letter_of
 from resubmit.flow.outcome import ended_of
 from resubmit.flow.pump import Pump
+from resubmit.flow.room import with_room
 from resubmit.flow.wake import Wake
 from resubmit.handoff.events import tally, weigh
 from resubmit.handoff.pool import Pool
@@ -150,19 +151,20 @@ class Deliver:
             await asyncio.sleep(delay / 1000)
         route = pump.route
         first = due.recipients[0]
-        names = [f"route:{route.name}"]
-        if first.job is not None:
-            names.append(f"destination:{first.destination}")
-        begun = await self._journal.begin(
-            Offer(
-                message=due.message,
-                route=route.name,
-                kind=kind_of(first.attempt, first.job),
-                begun_at=self._clock.now(),
-                recipients=tuple(Expect(r.n, r.state, r.attempt) for r in due.recipients),
-                job=first.job,
-                gates=tuple((name, gates[name].version if name in gates else 0) for name in names),
-            )
+        names = [f"route:{route.name}", f"destination:{first.destination}"][: 1 if first.job is None else 2]
+        begun = await with_room(
+            lambda: self._journal.begin(
+                Offer(
+                    message=due.message,
+                    route=route.name,
+                    kind=kind_of(first.attempt, first.job),
+                    begun_at=self._clock.now(),
+                    recipients=tuple(Expect(r.n, r.state, r.attempt) for r in due.recipients),
+                    job=first.job,
+                    gates=tuple((name, gates[name].version if name in gates else 0) for name in names),
+                )
+            ),
+            "deliver",
         )
         if isinstance(begun, Stale):
             pump.limiter.give_back()
@@ -201,7 +203,7 @@ class Deliver:
             chance=self._clock.chance,
         )
         news = not routine or any(each.meaning for each in weighed)
-        moved = await self._journal.end(ended, news=news)
+        moved = await with_room(lambda: self._journal.end(ended, news=news), "deliver")
         log.info(
             logbook.ATTEMPT_ENDED,
             message_id=id_text(due.message),

@@ -22,6 +22,7 @@ from resubmit.flow.deliver import Deliver
 from resubmit.flow.obey import Obey
 from resubmit.flow.observe import Observe
 from resubmit.flow.recover import Recover
+from resubmit.flow.room import run_with_room
 from resubmit.flow.tidy import Tidy
 from resubmit.flow.watch import Watch
 from resubmit.intake.base import Intake
@@ -147,7 +148,7 @@ class Service:
             "recover": parts.recover.run,
             "tidy": parts.tidy.run,
         }
-        return {asyncio.create_task(run(), name=name) for name, run in loops.items()}
+        return {asyncio.create_task(run_with_room(run, name), name=name) for name, run in loops.items()}
 
     async def _close(self, tasks: set[asyncio.Task[None]], opened: list[Door]) -> None:
         parts = self.parts

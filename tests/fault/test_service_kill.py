@@ -32,21 +32,23 @@ class Judge:
         self.port = port
         self.taken: dict[str, tuple[str, bytes]] = {}
         """Message-ID → (id shown in the 250, the octets sent)."""
-        self.rounds = 0
+        self.refused: list[str] = []
         self.heard = asyncio.Event()
 
-    async def send(self, name: str, large: int = 5) -> None:
+    async def send(self, name: str, large: int = 5, most: int = 10_000) -> None:
         """Mail after mail over one connection, until the service is no longer there. One in `large` is kept
         in a file of its own."""
         with contextlib.suppress(Broken):
             session = await Client.connect("127.0.0.1", self.port, name="judge.invalid")
             try:
-                for number in range(10_000):
+                for number in range(most):
                     message_id = f"{name}.{number}@judge.invalid"
                     body = lines_of(140_000 if number % large == large // 2 else 100 + 97 * number)
                     octets = mail(message_id, body + f"..end of {message_id}\r\n".encode())
                     _, said = await session.send("app@judge.invalid", ["anna@x.invalid"], octets)
-                    if said is not None and said.good:
+                    if said is None or not said.good:
+                        self.refused.append(str(said))
+                    else:
                         found = re.match(r"2\.0\.0 (\S+) journaled", said.text)
                         assert found, said
                         self.taken[message_id] = found[1], octets
@@ -217,3 +219,23 @@ async def test_a_disk_that_fails_to_sync_ends_the_service_and_breaks_no_promise(
             # What was not promised may be there nevertheless: then it is whole.
             for message, size in connection.execute("select id, size from message"):
                 assert sum(map(len, read.body(connection, service.journal, message))) == size
+
+
+async def test_a_disk_that_is_full_for_a_while_refuses_mail_loses_none_and_ends_nothing(
+    tmp_path: Path,
+) -> None:
+    wal = tmp_path / "journal" / "journal.db-wal"
+    full = ("-e", "inject=pwrite64:error=ENOSPC:when=150..230", "-P", str(wal))
+    under = (needs("strace"), "-D", "-f", "-o", str(tmp_path / "trace"), "-e", "trace=pwrite64", *full)
+    async with ScriptedServer(Script()) as next_hop:
+        service = Service(tmp_path, route("next", next_hop.port) + QUICK)
+        async with service.running(*under):
+            judge = Judge(service.port)
+            await asyncio.gather(*(judge.send(f"full.{n}", most=60) for n in range(4)))
+            assert judge.refused
+            assert all(said.startswith(("452 4.3.1", "None")) for said in judge.refused), judge.refused
+            kept = dict(service.rows("select message_id, id from message"))
+            assert {f"<{message_id}>" for message_id in judge.taken} <= set(kept)
+            await service.settled(len(kept))
+        assert "Traceback" not in service.log_file.read_text()
+        assert {one.header("Message-ID") for one in next_hop.mails} == set(kept)
