@@ -179,6 +179,7 @@ class Deliver:
             open_body=partial(self._journal.read_body, due.body, due.message),
         )
         handed = await self._pool.hand(route, letter)
+        pump.answered(due)
         gate = gates.get(names[0])
         is_open = allowance.together(gate.state if gate else None) is None
         routine = is_open and first.job is None and first.attempt == 0

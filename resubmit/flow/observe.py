@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 import structlog
 
 from resubmit import logbook
-from resubmit.clock import Clock
+from resubmit.clock import Clock, sleep
 from resubmit.evidence import folder as folders
 from resubmit.evidence import reader
 from resubmit.evidence.base import Item
@@ -39,6 +39,8 @@ _HOPELESS = 10_000
 """So many places from the start that say nothing: the rest of the file is left, other files wait."""
 _RESCAN: Ms = 30 * SECOND
 _SWEEP: Ms = 10 * SECOND
+_APART: Ms = 100
+"""Sweeps are no closer than this: under load every commit ends attempts."""
 
 
 class Observe:
@@ -82,6 +84,7 @@ class Observe:
                 self._stirred.clear()
                 swept = self._clock.monotonic()
                 await self.sweep()
+                await sleep(_APART)
             await self.wake.wait(min(again, _RESCAN if self._folders else _SWEEP, _SWEEP))
 
     async def rescan(self) -> Ms:

@@ -24,6 +24,7 @@ class Pump:
         self.waiting: deque[DueMessage] = deque()
         self.barred = NOBODY_BARRED
         self.under_way: dict[tuple[int, int, int | None], asyncio.Task[None]] = {}
+        self.ending: set[tuple[int, int, int | None]] = set()
         self.resting: dict[tuple[int, int, int | None], Ms] = {}
         self.tried: int | None = None
 
@@ -35,8 +36,15 @@ class Pump:
     def room(self, together: int | None) -> int:
         for key in [key for key, task in self.under_way.items() if task.done() and not task.exception()]:
             del self.under_way[key]
+            self.ending.discard(key)
         most = self.route.max_connections if together is None else min(together, self.route.max_connections)
-        return most - len(self.under_way)
+        ending = len(self.ending) if together is None else 0
+        return most - len(self.under_way) + ending
+
+    def answered(self, due: DueMessage) -> None:
+        """The next hop is done with it, only the journal is not: its connection is free for another."""
+        self.ending.add(self.key(due))
+        self.wake()
 
     def fill(self, found: list[DueMessage], now: Ms) -> Ms | None:
         """Those of `found` that can be started wait for their place; when the first of those that rest may

@@ -73,7 +73,7 @@ class Counts:
 
     def assert_quiet(self) -> None:
         assert self.queries < 60_000, self
-        assert self.asked_due < 2_000, self  # two routes, each half a minute, each twice
+        assert self.asked_due < 5_000, self  # twice a look of two routes: each 30 s, and when a gate turns
         assert self.turns < 30_000, self
 
 
