@@ -94,7 +94,7 @@ def course(
     going_on = Update("recovering", began, ended, fixed, None, json.dumps(reasons, sort_keys=True))
     if gate.state != OPEN or busy:
         return going_on
-    rulings = [is_explained(member, policy, live=live, now=now) for member in members]
+    rulings = [is_explained(member, policy, ended, live=live, now=now) for member in members]
     if not all(ruling.yes for ruling in rulings):
         return going_on
     may_be_more = not caught or (policy.suspect == "resubmit" and not live)
@@ -136,8 +136,8 @@ def without_a_place(
     return closed
 
 
-def is_explained(standing: Standing, policy: Policy, *, live: bool, now: Ms) -> Ruling:
-    """Whether nothing more can be done or learnt about it here."""
+def is_explained(standing: Standing, policy: Policy, ended: Ms, *, live: bool, now: Ms) -> Ruling:
+    """Whether nothing more can be done or learnt about it here. `ended`: when the fault was gone."""
     if standing.state in SETTLED:
         return Ruling(True, f"{standing.state}")
     if standing.state is State.HELD:
@@ -146,6 +146,11 @@ def is_explained(standing: Standing, policy: Policy, *, live: bool, now: Ms) -> 
         return Ruling(False, "the relay beside us retries it")
     if standing.scope in (Scope.RECIPIENT, Scope.MESSAGE):
         return Ruling(True, f"fails on its own account: {standing.cause or 'no cause told'}")
+    if standing.state is State.EXPIRED and standing.cause not in OUTAGE and taken_at(standing) > ended:
+        # The fault is gone, so this is not its doing. A summary export does not say whose.
+        return Ruling(
+            True, f"given up again after the fix, {standing.cause or 'no cause told'}: for a person"
+        )
     if standing.state is State.ACCEPTED:
         # Twice: a trace is told within trace_lag of its being asked, and then has to be read here.
         ends = taken_at(standing) + (policy.expires_after if live else 0) + 2 * policy.trace_lag

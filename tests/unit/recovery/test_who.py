@@ -188,6 +188,8 @@ OPENED = gate("open", Memory(fault_at=at(0), fixed_at=at(50), healthy_at=at(60))
         pytest.param(OPENED, [standing(state=State.ACCEPTED, accepted_at=at(0))], {"now": 7200, "live": True}, "recovering", id="taken, a live trace will tell"),
         pytest.param(OPENED, [standing(state=State.IN_DOUBT)], {"now": 7200}, "recovering", id="in doubt"),
         pytest.param(OPENED, [standing(state=State.EXPIRED)], {"now": 7200}, "recovering", id="expired waits for a person or a job"),
+        pytest.param(OPENED, [standing(state=State.EXPIRED, accepted_at=at(51))], {"now": 7200}, "closed", id="given up again after the fix"),
+        pytest.param(OPENED, [standing(state=State.EXPIRED, cause=Cause.TLS, accepted_at=at(51))], {"now": 7200}, "recovering", id="expired by tls after the fix"),
     ],
 )  # fmt: skip
 def test_an_incident(row: Any, members: Any, facts: dict[str, Any], state: str) -> None:
@@ -368,6 +370,6 @@ def test_settled_and_held_can_not_go_for_anybody() -> None:
         ruling = can_go(standing(state=state))
         assert ruling.yes is (state in eligible.CAUGHT and state not in (State.HELD, State.SENDING))
     assert (
-        incident_rule.is_explained(standing(holder=Holder.RELAY), POLICY, live=False, now=T + MINUTE).yes
+        incident_rule.is_explained(standing(holder=Holder.RELAY), POLICY, T, live=False, now=T + MINUTE).yes
         is False
     )
