@@ -1,0 +1,200 @@
+"""What the words of a Postfix line say: the delivery line's fields, refusals, TLS faults.
+
+Source: formats.md sections 1.3 to 1.5 (smtp_trouble.c, log_adhoc.c, tls_verify.c of 3.5 to 3.11).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from resubmit.meaning.classify import codes, layers
+from resubmit.model.evidence import Status
+from resubmit.model.moment import Ms
+
+QUEUE_ID = re.compile(r"(?P<id>NOQUEUE|[A-Za-z0-9_]{1,30}): (?P<rest>.*)", re.DOTALL)
+_WORDS = frozenset(
+    ["warning", "error", "fatal", "panic", "info", "statistics", "message", "table", "connect", "TLSRPT"]
+)
+
+_DELIVERY = re.compile(
+    r"to=<(?P<to>.*?)>, (?:orig_to=<(?P<original>.*?)>, )?relay=(?P<relay>.*?), (?P<fields>.*?)"
+    r"\bstatus=(?P<status>[A-Za-z-]+)(?: \((?P<text>.*))?$",
+    re.DOTALL,
+)
+_FIELD = re.compile(r"(\w+)=([^,\s]*)")
+_HOST_SAID = re.compile(
+    r"(?:host|connect to|connection with|conversation with|server) (\S+\[[^\]]*\](?::\d+)?)"
+)
+_REFUSAL = re.compile(
+    r"(?P<what>(?:milter-)?(?:reject|hold|discard)): (?P<stage>.*?) from (?P<client>\S+?)[:;]+ "
+    r"(?P<middle>.*?)from=<(?P<sender>.*?)>,? to=<(?P<to>.*?)>(?P<behind>.*)$",
+    re.DOTALL,
+)
+_BEHIND = re.compile(r",? (?:proto|helo|orig_to|sasl_\w+)=(?:<[^>]*>|[^\s:,]*)")
+_HEADER = re.compile(r"\b((?:header|body|mime-header|nested-header) )\S.*?( from \S+; from=<)", re.DOTALL)
+QUEUED_AS = re.compile(r"\bqueued as ([A-Za-z0-9]{5,25})\b")
+_FORWARDED_AS = re.compile(r"^forwarded as ([A-Za-z0-9]{5,25})\b")
+_DISCARDED = re.compile(r"\bOk, discarded\b|\bdiscarded, (?:id|UBE)\b|^silently$", re.IGNORECASE)
+_PASSED_ON = re.compile(r"\bqueued (?:as|mail|for)\b|\bfrom MTA\b|\bforwarded as\b", re.IGNORECASE)
+_MAILBOX = re.compile(
+    r"dovecot|cyrus|maildrop|procmail|mailbox|maildir|\bdeliver\b|lmtp|sieve|dbmail|mailman", re.I
+)
+_SOCKET = re.compile(r"\[(?:private/|/)")
+
+_VERIFY = re.compile(r"certificate verification failed for (?P<peer>\S+): (?P<why>.+)", re.DOTALL)
+_ERROR_TO = re.compile(r"SSL_connect error to (?P<peer>\S+): (?P<why>.*)", re.DOTALL)
+_LIBRARY = re.compile(r"TLS library problem: (?:\S+:)?error:[0-9A-F]+:[^:]*:[^:]*:(?P<why>[^:]+)")
+_SESSION = re.compile(
+    r"(?P<how>Anonymous|Untrusted|Trusted|Verified) TLS connection \w+ to (?P<peer>\S+?):? "
+)
+_TLSRPT = re.compile(r"status=failure, .*receiving_mx=(?P<peer>[^,]+), .*failure_type=(?P<why>[\w-]+)")
+_REPORTED = {
+    "certificate-expired": "certificate has expired",
+    "certificate-host-mismatch": "hostname mismatch",
+    "certificate-not-trusted": "certificate not trusted",
+}
+"""RFC 8460's words for what the other lines call otherwise."""
+_TLS_TEXT = re.compile(r"certificate not (?:verified|trusted)|Cannot start TLS|TLS handshake", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A delivery line. took: how long after Postfix had taken the mail; tls: the `tls=` field of 3.11."""
+
+    to: str
+    original: str
+    relay: str
+    status: str
+    text: str
+    dsn: str
+    took: Ms | None
+    tls: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A mail refused, held or dropped on its way in. what: reject, hold or discard."""
+
+    what: str
+    sender: str
+    to: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Handshake:
+    """What a line says of TLS with a peer. why: "" when all was well; peer "" where the line names none."""
+
+    peer: str
+    why: str
+
+
+def queue_id(text: str) -> tuple[str, str]:
+    """The queue id that a line begins with and the rest of it; "" where it begins with none."""
+    found = QUEUE_ID.match(text)
+    if found is None or found["id"] in _WORDS:
+        return "", text
+    return found["id"], found["rest"]
+
+
+def delivery(text: str) -> Delivery | None:
+    """The fields of a delivery line, its queue id taken off; None when it is none or was cut off."""
+    found = _DELIVERY.match(text)
+    if found is None:
+        return None
+    fields = dict(_FIELD.findall(found["fields"]))
+    said = (found["text"] or "").strip()
+    said = said[:-1] if said.endswith(")") else said
+    try:
+        took = round(float(fields["delay"]) * 1000)
+    except (KeyError, ValueError, OverflowError):
+        took = None
+    dsn = fields.get("dsn", "")
+    return Delivery(
+        to=found["to"],
+        original=found["original"] or "",
+        relay=found["relay"],
+        status=found["status"].lower(),
+        text=said.strip(),
+        dsn=dsn if re.fullmatch(r"[245]\.\d{1,3}\.\d{1,3}", dsn) else "",
+        took=took if took is not None and 0 <= took < 10**11 else None,
+        tls=fields.get("tls", ""),
+    )
+
+
+def refusal(text: str) -> Refusal | None:
+    """What was refused, held or dropped on its way in; the reason alone, never a header's text."""
+    found = _REFUSAL.match(text)
+    if found is None:
+        return None
+    middle, behind = found["middle"].strip(" ;"), _BEHIND.sub("", found["behind"]).strip()
+    said = behind[1:].strip() if behind.startswith(":") else middle
+    return Refusal(found["what"].rpartition("-")[2], found["sender"], found["to"], said or middle)
+
+
+def without_headers(text: str) -> str:
+    """A line without the header or body line that a content rule quotes."""
+    return _HEADER.sub(r"\1…\2", text, count=1)
+
+
+def handshake(text: str) -> Handshake | None:
+    """What a line without a queue id tells of TLS."""
+    if found := _TLSRPT.search(text):
+        return Handshake(found["peer"], _REPORTED.get(found["why"], found["why"]))
+    for form in (_VERIFY, _ERROR_TO):
+        if found := form.search(text):
+            why = found["why"].strip()
+            return Handshake(found["peer"], why if re.search(r"[a-z]", why) else "SSL_connect error")
+    if found := _LIBRARY.search(text):
+        return Handshake("", found["why"].strip())
+    if found := _SESSION.search(text):
+        return Handshake(found["peer"], "") if found["how"] in ("Trusted", "Verified") else None
+    return None
+
+
+def is_unexplained(text: str) -> bool:
+    """Whether a delivery line's text says that TLS failed and leaves out why."""
+    return _TLS_TEXT.search(text) is not None
+
+
+def fate(daemon: str, one: Delivery) -> Status:
+    """What has become of a recipient whose line says `sent`."""
+    if daemon == "discard" or _DISCARDED.search(one.text):
+        return Status.FILTERED
+    if _PASSED_ON.search(one.text):
+        return Status.RELAYED
+    if (
+        daemon in ("local", "virtual", "lmtp")
+        or one.relay in ("local", "virtual")
+        or _SOCKET.search(one.relay)
+    ):
+        return Status.DELIVERED
+    if (daemon == "pipe" or "[" not in one.relay) and _MAILBOX.search(f"{one.relay} {one.text}"):
+        return Status.DELIVERED
+    return Status.RELAYED
+
+
+def next_id(text: str) -> str:
+    """The queue id under which the mail goes on in this or another Postfix, "" for none."""
+    found = _FORWARDED_AS.search(text) or QUEUED_AS.search(text)
+    return found[1] if found else ""
+
+
+def remote(one: Delivery) -> str:
+    """Who answered: the relay, else whom the text names."""
+    if one.relay not in ("none", ""):
+        return one.relay
+    found = _HOST_SAID.search(one.text)
+    return found[1] if found else ""
+
+
+def reply(text: str) -> tuple[int | None, str]:
+    """The codes of the innermost reply in a text."""
+    code, enhanced = codes(text)
+    if code is not None:
+        return code, enhanced
+    for layer in layers(text):
+        if layer.code:
+            return int(layer.code), layer.enhanced
+    return None, enhanced
