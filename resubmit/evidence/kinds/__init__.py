@@ -9,6 +9,7 @@ from resubmit.evidence.base import Kind
 
 KINDS = (
     "trace_csv",  # message traces of Exchange Online as CSV
+    "dsn",  # bounces and delivery reports: mails, mailboxes, or their text
     "postfix_log",  # Postfix: syslog, its own file, journald
     "smtp_reply",  # SMTP replies, a line each
 )

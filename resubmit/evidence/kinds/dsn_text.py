@@ -1,0 +1,390 @@
+"""A report in words: whom it names, why, and where the returned message begins.
+
+Nearly half of what really comes back has no machine-readable part. What programs write is data
+(dsn_dialects.toml): lines that name a recipient, lines before the returned message, words for a delay.
+The reason is what stands behind a recipient up to the next one, else the replies of a transcript.
+
+Promises: any text gives a notice, perhaps without recipients; never raises; linear but for short lines.
+Source: formats.md section 7.2.
+Limits: a report that names its recipient in no way known here gives none.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib import resources
+from typing import Any
+
+from resubmit.meaning.classify import layers, meaning_of
+from resubmit.model.evidence import Cause, Status
+
+_ATOM = r"[^\s<>\"(),;:\[\]@|]"
+_ADDRESS = (
+    rf"<?(?P<address>(?:\"[^\"\n@]{{1,64}}\"|{_ATOM}{{1,128}})@(?:{_ATOM}{{1,255}}|\[[\d.:A-Fa-f]+\]))>?"
+)
+_NAME = (
+    rf"(?P<address>\"[^\"\n]{{1,200}}\"(?:@{_ATOM}+)?"
+    rf"|{_ATOM}{{1,128}}(?:@(?:{_ATOM}{{1,255}}|\[[\d.:A-Fa-f]+\]))?)"
+)
+_MOST_LINES = 5_000
+_LONGEST_LINE = 2_000
+_MOST = 2_000
+"""Recipients in words."""
+_REASON_LINES = 40
+_REASON = 2_000
+_SECTION = re.compile(r"\W*-{3,}.*|\W*={5,}.*|\W*_{5,}\W*|\W*\*{5,}.*|\|-{5,}.*")
+_REPLY = re.compile(
+    r"(?:^|[\s:<>'\"(\[;=,-])(?P<reply>[45]\d\d[ -](?:#?[45]\.\d{1,3}\.\d{1,3}\b|[^\d\s]).*)"
+    r"|\b(?P<bare>[45]\.\d\.\d{1,3}[ :-].*)"
+)
+_HEADER = re.compile(
+    r"(?:received|return-path|delivered-to|message-id|dkim-signature|x-received|x-originating-ip|mime-version"
+    r"|arc-seal|x-google-[\w-]+|domainkey-signature|authentication-results|envelope-to|x-[\w-]+"
+    r"|from|to|date|subject)[ \t]*:",
+    re.IGNORECASE,
+)
+_SURE_HEADER = re.compile(
+    r"(?:received[ \t]*:.{0,40}\b(?:from|by)\b|received[ \t]*: \(|return-path[ \t]*:|dkim-signature[ \t]*:"
+    r"|(?:x-received|message-id|arc-seal|x-originating-ip|x-google-smtp-source)[ \t]*:)",
+    re.IGNORECASE,
+)
+_ORIGINAL = re.compile(r"\((?:generated|expanded) from:? <?([^<>()\s]+)>?\)", re.IGNORECASE)
+_COMMAND = re.compile(
+    r"\W*(?:>>>|sent <<<|in:|c:)\s*(?P<verb>[A-Z]{4}[^:<]*)(?::?\s*<(?P<address>[^<>]*)>)?", re.I
+)
+_ANSWER = re.compile(r"\W*(?:<<<|received >>>|out:|s:)\s*(?P<reply>[45]\d\d[ -].*)", re.IGNORECASE)
+_SENDMAIL = re.compile(r"^\(reason: (.*)\)$")
+_HAS_CODE = re.compile(r"[45]\d\d[ -]")
+_NOT_TOLD = re.compile(
+    r"\b(?:contact|from|sender|reply-to|return-path|sent by|help|support|forward this|write to|e-?mail us"
+    r"|mail from|envelope-from|on behalf of|assistance|cc|message-id|in-reply-to"
+    r"|send (?:an? )?(?:e-?)?mail)\b[^@]{0,60}$",
+    re.IGNORECASE,
+)
+
+
+@dataclass(slots=True)
+class Told:
+    """One recipient of a notice: the address as written, the reason, the address before an alias."""
+
+    address: str
+    text: str = ""
+    original: str = ""
+    weak: bool = False
+
+
+@dataclass(slots=True)
+class Notice:
+    """What a text says: its recipients, the status of all of them (None: not said), the returned message
+    that stands in it ("" for none), and the text without that."""
+
+    told: list[Told] = field(default_factory=list)
+    status: Status | None = None
+    returned: str = ""
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """A way to name a recipient. whole: the line itself is the reason; bare: nothing but the address
+    stands there; weak: used where no better line names one."""
+
+    pattern: re.Pattern[str]
+    whole: bool
+    bare: bool
+    weak: bool
+    is_original: bool
+    only_behind: re.Pattern[str] | None
+
+
+@lru_cache(maxsize=1)
+def _table() -> dict[str, Any]:
+    source = resources.files(__package__).joinpath("dsn_dialects.toml")
+    return tomllib.loads(source.read_text("utf-8"))
+
+
+@lru_cache(maxsize=1)
+def _named_by() -> tuple[_Line, ...]:
+    return tuple(
+        _Line(
+            re.compile(
+                r"[\s>]{0,80}" + entry["pattern"].replace("{address}", _ADDRESS).replace("{name}", _NAME),
+                re.IGNORECASE,
+            ),
+            entry.get("whole", False),
+            entry.get("bare", False),
+            entry.get("weak", False),
+            entry.get("is_original", False),
+            re.compile(entry["only_behind"], re.IGNORECASE) if "only_behind" in entry else None,
+        )
+        for entry in _table()["line"]
+    )
+
+
+@lru_cache(maxsize=64)
+def _any_of(group: str, key: str) -> re.Pattern[str]:
+    return re.compile("|".join(f"(?:{one})" for one in _table()[group][key]), re.IGNORECASE)
+
+
+@lru_cache(maxsize=1)
+def _returned_line() -> re.Pattern[str]:
+    lines = "|".join(f"(?:{one})" for one in _table()["returned"]["lines"])
+    return re.compile(rf"[\s>|*=-]{{0,80}}(?:{lines})", re.IGNORECASE)
+
+
+def says(group: str, key: str, text: str) -> bool:
+    """Whether one of a group's phrases stands in a text."""
+    return _any_of(group, key).search(" ".join(text[:20_000].split())) is not None
+
+
+def status_in_words(subject: str, text: str) -> Status | None:
+    """What a notice says of all its recipients, when that is not that they failed; None: nothing else."""
+    for group, status in (
+        ("delivered", Status.DELIVERED),
+        ("relayed", Status.RELAYED),
+        ("expanded", Status.EXPANDED),
+        ("delayed", Status.DEFERRED),
+    ):
+        if says(group, "text", text) or says(group, "subject", subject):
+            return status
+    return None
+
+
+def notice_of(text: str, subject: str = "") -> Notice:
+    """What a text part says. subject: the mail's own, decoded."""
+    lines = [line[:_LONGEST_LINE] for line in text.split("\n", _MOST_LINES)[:_MOST_LINES]]
+    end, begins = _end(lines)
+    notice = Notice(returned="\n".join(lines[begins:]), text="\n".join(lines[:end]))
+    notice.status = status_in_words(subject, notice.text)
+    notice.told = _told(lines[:end])
+    return notice
+
+
+def _end(lines: list[str]) -> tuple[int, int]:
+    """The line at which a notice ends, and the one at which the returned message begins."""
+    for number, line in enumerate(lines):
+        if _returned_line().match(line):
+            begins = number + 1
+            while begins < len(lines) and (not lines[begins].strip() or _SECTION.fullmatch(lines[begins])):
+                begins += 1
+            return number, begins
+        if _SURE_HEADER.match(line.lstrip("> \t") if line.startswith(">") else line) and _is_header(
+            lines, number
+        ):
+            return number, number
+    return len(lines), len(lines)
+
+
+def _is_header(lines: list[str], at: int) -> bool:
+    """Whether a header block begins here: most of the next lines are fields or folded."""
+    near = [line.lstrip("> ") if line.startswith(">") else line for line in lines[at : at + 6]]
+    fitting = sum(1 for line in near if _HEADER.match(line) or line[:1] in (" ", "\t"))
+    return fitting >= min(3, len(near)) and (at == 0 or not lines[at - 1].strip() or fitting >= 4)
+
+
+def _told(lines: list[str]) -> list[Told]:
+    """The recipients, with their reasons."""
+    found: list[tuple[int, Told, _Line]] = []
+    for number, line in enumerate(lines):
+        if "@" not in line and ":" not in line:
+            continue
+        if (named := _named(line, lines, number)) is not None:
+            found.append((number, *named))
+            if len(found) >= _MOST:
+                break
+    strong = [entry for entry in found if not entry[1].weak]
+    chosen = strong or found
+    answers = _answers(lines)
+    by_address: dict[str, Told] = {}
+    for place, (number, told, line_of) in enumerate(chosen):
+        if line_of.is_original:
+            continue
+        until = chosen[place + 1][0] if place + 1 < len(chosen) else len(lines)
+        if told.text and not line_of.whole:
+            told.text = _continued(told.text, lines, number + 1, until)
+        elif not told.text and not line_of.weak:
+            told.text = _reason(lines, number + 1, until)
+        key = told.address.lower()
+        if key in answers and not _has_reply(told.text):
+            told.text = answers[key]
+        behind = " ".join(lines[number + 1 : number + 4])
+        if original := _ORIGINAL.search(behind):
+            told.original = original[1]
+        if line_of.bare and place and chosen[place - 1][2].is_original:
+            told.original = chosen[place - 1][1].address
+        known = by_address.get(key)
+        if known is None:
+            by_address[key] = told
+        elif not known.text or (_has_reply(told.text) and not _has_reply(known.text)):
+            known.text = told.text
+    told_all = list(by_address.values())
+    _fill(told_all, lines, answers)
+    return told_all
+
+
+def _named(line: str, lines: list[str], number: int) -> tuple[Told, _Line] | None:
+    for line_of in _named_by():
+        match = line_of.pattern.match(line)
+        if match is None:
+            continue
+        address = (
+            match["address"].strip("'\"<>").rstrip(".,;:") if "@" in match["address"] else match["address"]
+        )
+        before = line[: match.start("address")]
+        if _NOT_TOLD.search(before) or address.lower().startswith(("http:", "https:", "mailto:")):
+            return None
+        if line_of.only_behind and not line_of.only_behind.search(
+            " ".join(lines[max(0, number - 12) : number])
+        ):
+            continue
+        if line_of.bare and number and _NOT_TOLD.search(lines[number - 1].strip() + " "):
+            return None
+        if "@" not in address and not _is_local(line, address):
+            continue
+        reason = match.groupdict().get("reason") or ""
+        if line_of.whole and not _HAS_CODE.match(reason):
+            reason = _asked(lines, number) or line
+        return Told(address, reason.strip(" \t:-"), weak=line_of.weak), line_of
+    return None
+
+
+def _asked(lines: list[str], number: int) -> str:
+    """What the server had answered, where Sendmail says but `554 <x>... Remote protocol error`."""
+    if not _HAS_CODE.match(lines[number].strip()):
+        return ""
+    for line in reversed(lines[max(0, number - 4) : number]):
+        if answer := _ANSWER.match(line):
+            return answer["reply"]
+        if _HAS_CODE.match(line.strip()):
+            break
+    return ""
+
+
+def _is_local(line: str, address: str) -> bool:
+    """Whether `<name>:` is a recipient without a domain, and not a tag or a heading."""
+    return line.startswith("<") and len(address) <= 64 and "/" not in address
+
+
+def _reason(lines: list[str], begins: int, until: int) -> str:
+    """The text behind a recipient: its paragraph, or the one further on that has a reply."""
+    paragraphs: list[list[str]] = [[]]
+    for line in lines[begins : min(until, begins + _REASON_LINES)]:
+        if _SECTION.fullmatch(line):
+            if paragraphs != [[]]:
+                break
+            continue
+        clean = _ORIGINAL.sub("", line).strip(" \t>|")
+        if clean:
+            paragraphs[-1].append(clean)
+        elif paragraphs[-1]:
+            paragraphs.append([])
+    texts = [_SENDMAIL.sub(r"\1", " ".join(paragraph)) for paragraph in paragraphs if paragraph]
+    best = next((text for text in texts if _has_reply(text)), "")
+    if not best and texts:
+        best = next((text for text in texts if _is_known(text)), " ".join(texts[:3]))
+    return best[:_REASON]
+
+
+def _continued(text: str, lines: list[str], begins: int, until: int) -> str:
+    """A reason that goes on behind its own line, as Postfix folds it."""
+    for line in lines[begins : min(until, begins + _REASON_LINES)]:
+        if not line.strip() or _SECTION.fullmatch(line) or _COMMAND.match(line):
+            break
+        text += " " + line.strip(" \t>|")
+    return text[:_REASON]
+
+
+def _is_known(text: str) -> bool:
+    return meaning_of(text).cause not in (Cause.OTHER, Cause.EXPIRED)
+
+
+def _has_reply(text: str) -> bool:
+    return _REPLY.search(text) is not None
+
+
+def _answers(lines: list[str]) -> dict[str, str]:
+    """What a transcript's server answered to each RCPT, by address; "" for every other command."""
+    answers: dict[str, str] = {}
+    current: str | None = None
+    for line in lines:
+        if command := _COMMAND.match(line):
+            rcpt = command["verb"].upper().startswith("RCPT")
+            current = (command["address"] or "").lower() if rcpt else ""
+        elif (answer := _ANSWER.match(line)) and current is not None:
+            reply = answer["reply"].strip()
+            joined = answers.get(current, "")
+            if not joined or (joined[3:4] and joined.rsplit("\n", 1)[-1][3:4] == "-"):
+                answers[current] = f"{joined}\n{reply}".strip()
+    return {address: " ".join(text.split("\n")) for address, text in answers.items()}
+
+
+def _fill(told_all: list[Told], lines: list[str], answers: dict[str, str]) -> None:
+    """Gives a reason to those that have none: a reply somewhere in the text, else what it says."""
+    spare = ""
+    for told in told_all:
+        if told.text and (_has_reply(told.text) or len(told_all) > 1):
+            continue
+        reply = answers.get(told.address.lower()) or answers.get("") or ""
+        if not reply:
+            spare = spare or _any_reply(lines)
+            reply = spare
+        if reply and (not told.text or not _is_telling(told.text)):
+            told.text = reply
+        elif reply and not _has_reply(told.text) and len(told_all) == 1:
+            told.text = f"{told.text} {reply}" if reply not in told.text else told.text
+        elif not told.text:
+            told.text = " ".join(" ".join(lines).split())[:_REASON]
+
+
+def _is_telling(text: str) -> bool:
+    return len(text) > 3 and re.search(r"[^\W\d_]{3}", text) is not None
+
+
+def _any_reply(lines: list[str]) -> str:
+    """The first reply in a text, with what it goes on with."""
+    for number, line in enumerate(lines):
+        found = _REPLY.search(line)
+        if found is None:
+            continue
+        text = found["reply"] or found["bare"]
+        for more in lines[number + 1 : number + 8]:
+            if not more.strip() or _SECTION.fullmatch(more) or _COMMAND.match(more):
+                break
+            text += " " + more.strip(" \t>|<")
+        return text[:_REASON]
+    return ""
+
+
+_ENHANCED = re.compile(r"(?<![\d.\w-])#?([245]\.\d{1,2}\.\d{1,3})(?!\.?\d)")
+_CODE = re.compile(r"(?<![\d.:\w-])([45]\d\d)(?=[ -](?:[^\d\W]|[245]\.\d\.|<|\"|'|#|\(|- ))")
+_CODE_NAMED = re.compile(r"(?:code|status|error|response)\W{0,4}\b([45]\d\d)\b", re.IGNORECASE)
+
+
+def replies_of(text: str) -> list[tuple[int | None, str]]:
+    """The replies about trouble in a diagnostic text, the outermost first: code and enhanced code, wherever
+    they stand in it; None and "" where missing."""
+    found: list[tuple[int | None, str]] = []
+    for layer in layers(text):
+        code = int(layer.code) if layer.code[:1] in ("4", "5") else None
+        enhanced = layer.enhanced if layer.enhanced[:1] in ("4", "5") else ""
+        if code or enhanced:
+            found.append((code, enhanced))
+    known = {enhanced for _, enhanced in found}
+    found += [(None, one) for one in _ENHANCED.findall(text[:8192]) if one not in known and one[0] in "45"]
+    if not any(code for code, _ in found) and (named := _CODE.search(text) or _CODE_NAMED.search(text)):
+        found = [(int(named[1]), enhanced) for _, enhanced in found] or [(int(named[1]), "")]
+    return found
+
+
+def success_of(text: str) -> tuple[int | None, str]:
+    """The same of a text that says that all went well."""
+    found = re.search(r"(?<![\d.])(2\d\d)(?:[ -](2\.\d\.\d{1,3}))?(?=[ -]|$)", text)
+    return (int(found[1]), found[2] or "") if found else (None, "")
+
+
+def any_reply(text: str) -> str:
+    """The first reply in a text, with what it goes on with; "" when there is none."""
+    return _any_reply(text.split("\n", _MOST_LINES)[:_MOST_LINES])
