@@ -9,8 +9,10 @@ from resubmit.evidence.base import Kind
 
 KINDS = (
     "trace_csv",  # message traces of Exchange Online as CSV
+    "trace_graph",  # message traces of Exchange Online as JSON: Graph, PowerShell
     "dsn",  # bounces and delivery reports: mails, mailboxes, or their text
     "postfix_log",  # Postfix: syslog, its own file, journald
+    "exchange_tracking_log",  # Exchange Server's message tracking logs
     "smtp_reply",  # SMTP replies, a line each
 )
 

@@ -83,6 +83,7 @@ class Form:
     culture: Culture
     utc: bool
     taken: Mapping[str, Ms]
+    source: Source = Source.TRACE_CSV
 
     def read(self, fields: list[str], file: str, place: str, raw: str) -> Iterator[_Found]:
         """What a row with as many fields as the header says."""
@@ -114,7 +115,7 @@ class Form:
             received = self.taken.get(network or message_key(message_id))
         size = re.sub(r"\D", "", self._cell(fields, "size"))
         return {
-            "source": Source.TRACE_CSV,
+            "source": self.source,
             "observed_at": at,
             "received_at": received,
             "message_id": message_id,
