@@ -34,7 +34,8 @@ _EXPIRY = re.compile(
     r"message (?:has )?(?:expired|timed out)|QUEUE\.Expired|delivery time expired|retry time ?out exceeded"
     r"|retry time not reached for any host after a long failure|has been in the queue too long"
     r"|(?:could not be|cannot be|couldn't be) (?:delivered|sent) (?:for|within) (?:\S+ )?\d+ (?:hour|day)"
-    r"|cannot send message (?:for|within) \d+",
+    r"|cannot send message (?:for|within) \d+|could not deliver for the last \d+|envelope expired"
+    r"|delivery failed \d+ attempts|exceeded maximum delivery attempts",
     re.IGNORECASE,
 )
 _EXPIRY_CODE = re.compile(r"5\.4\.(?:7|30\d|31[2-8])|5\.7\.32[0-5]|5\.4\.8")
