@@ -16,6 +16,8 @@ from resubmit.model.tls import Endpoint
 
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 _TEXT_CEILING = 300
+NULL_SENDER = "MAIL FROM:<>"
+"""What a look says as sender: no address of ours is named, and no bounce can come of it."""
 
 
 class Step(StrEnum):
@@ -25,6 +27,8 @@ class Step(StrEnum):
     GREETING = "greeting"
     EHLO = "ehlo"
     HELO = "helo"
+    CLEAR_MAIL = "clear_mail"
+    """MAIL in clear where TLS is wanted and STARTTLS is not offered: its refusal says why."""
     STARTTLS = "starttls"
     HANDSHAKE = "handshake"
     TLS_EHLO = "tls_ehlo"

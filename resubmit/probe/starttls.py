@@ -23,6 +23,7 @@ from resubmit.errors import UsageError
 from resubmit.model.moment import Ms
 from resubmit.model.tls import Endpoint
 from resubmit.probe.seen import (
+    NULL_SENDER,
     AddressSeen,
     Answer,
     Handshake,
@@ -39,6 +40,8 @@ from resubmit.probe.wire import Broken, Replies, Tls, Wire
 ADDRESS_CEILING = 32
 PARTING = 2.0
 """Seconds for RSET and QUIT: their answers change nothing."""
+CLEAR_PATIENCE = 5.0
+"""Seconds for the answer to MAIL where STARTTLS is missing: it only says why."""
 
 _OWN = {
     errno.ENETUNREACH,
@@ -207,6 +210,8 @@ class _Look:
         ):
             return await self._dry_run(self.wire, "PIPELINING" in offered)
         if "STARTTLS" not in offered:
+            if greeting.positive:
+                return await self._ask_in_clear("PIPELINING" in offered)
             return await self._part(self.wire)
         if (await self._say(self.wire, Step.STARTTLS, "STARTTLS")).code != 220:
             return await self._part(self.wire)
@@ -241,26 +246,37 @@ class _Look:
 
     async def _dry_run(self, stream: Wire | Tls, is_pipelined: bool) -> None:
         """MAIL and RCPT are answered, nothing is sent. The null sender: no address of ours is named."""
-        commands = [(Step.MAIL, "MAIL FROM:<>")]
+        commands = [(Step.MAIL, NULL_SENDER)]
         if self.endpoint.recipient:
             commands.append((Step.RCPT, f"RCPT TO:<{self.endpoint.recipient}>"))
+        await self._ask(stream, commands, is_pipelined)
+
+    async def _ask_in_clear(self, is_pipelined: bool) -> None:
+        """Whether MAIL is taken without TLS: a server that withholds STARTTLS from us says so here."""
+        assert self.wire is not None
+        await self._ask(self.wire, [(Step.CLEAR_MAIL, NULL_SENDER)], is_pipelined, CLEAR_PATIENCE)
+
+    async def _ask(
+        self,
+        stream: Wire | Tls,
+        commands: list[tuple[Step, str]],
+        is_pipelined: bool,
+        patience: float | None = None,
+    ) -> None:
+        """The commands, then RSET and QUIT, whose answers are not waited for long. patience: seconds."""
+        loop = asyncio.get_running_loop()
+        parting = [(Step.RSET, "RSET"), (Step.QUIT, "QUIT")]
         if is_pipelined:
-            commands += [(Step.RSET, "RSET"), (Step.QUIT, "QUIT")]
-            stream.write("".join(f"{command}\r\n" for _, command in commands).encode())
-            async with asyncio.timeout(None) as limit:
-                for step, _ in commands:
-                    if step is Step.RSET:
-                        limit.reschedule(asyncio.get_running_loop().time() + PARTING)
-                    await self._read(step)
-            self._goodbye()
-            return
-        for step, command in commands:
-            if not (await self._say(stream, step, command)).positive:
-                break
-        self._at(Step.RSET)
-        async with asyncio.timeout(PARTING):
-            await self._say(stream, Step.RSET, "RSET")
-            await self._say(stream, Step.QUIT, "QUIT")
+            stream.write("".join(f"{command}\r\n" for _, command in commands + parting).encode())
+        async with asyncio.timeout(patience) as limit:
+            for step, command in commands:
+                answer = await (self._read(step) if is_pipelined else self._say(stream, step, command))
+                if not answer.positive and not is_pipelined:
+                    break
+            self._at(Step.RSET)
+            limit.reschedule(loop.time() + PARTING)
+            for step, command in parting:
+                await (self._read(step) if is_pipelined else self._say(stream, step, command))
         self._goodbye()
 
     def _goodbye(self) -> None:

@@ -11,13 +11,34 @@ from dataclasses import dataclass, replace
 
 from resubmit.model.moment import span_text
 from resubmit.model.tls import Severity
-from resubmit.probe.seen import AddressSeen, Answer, Handshake, How, Seen, Step, Stop, clean, keywords
+from resubmit.probe.seen import (
+    NULL_SENDER,
+    AddressSeen,
+    Answer,
+    Handshake,
+    How,
+    Seen,
+    Step,
+    Stop,
+    clean,
+    keywords,
+)
 
 _BLOCKED = re.compile(
     r"5\.7\.(60[6-9]|6[1-4]\d|511|513)\b|\bblock(ed|ing)?\b|\bblock-?list|\bblack-?list|\bbanned\b"
     r"|\b(is|are|been|currently) listed\b|\breputation\b|spamhaus|\bd?nsbl\b|\brbl\b",
     re.IGNORECASE,
 )
+_BLOCKED_AT_MAIL = re.compile(
+    r"5\.7\.(60[6-9]|6[1-4]\d|511|513)\b|\bbanned\b|\breputation\b|spamhaus|\bd?nsbl\b|\brbl\b"
+    r"|\b(ip|host|client|address|connection|network)\b[^.;]{0,60}\b(block|listed|black-?list|deny-?list)"
+    r"|\b(block|black|deny)-?list|\bblock(ed|ing)?\b[^.;]{0,30}\b(ip|host|client|network)\b",
+    re.IGNORECASE,
+)
+"""At MAIL and RCPT the words may be about sender or recipient as well ("mailbox is blocked")."""
+_DEMANDS_TLS = re.compile(r"\bSTARTTLS\b|\bTLS\b.{0,30}\brequire|\brequire.{0,30}\bTLS\b", re.IGNORECASE)
+_ECHOED = re.compile(r"(?<![\w*])X{4,}[A-Z]?(?!\w)")
+"""A server's answer to a command of ours that a firewall overwrote with X."""
 _MASKED = re.compile(rb"\*{4,}")
 _MANGLED = re.compile(r"X{4,}[A-Z]?")
 _STARTTLS_LENGTH = len("STARTTLS")
@@ -38,25 +59,57 @@ class Named:
 
 def read(one: AddressSeen, seen: Seen) -> list[Named]:
     """The findings of the conversation; none when it went through to its end."""
-    found: list[Named] = []
-    greeting = one.answer(Step.GREETING)
-    if greeting and any(_MASKED.search(line) for line in greeting.lines):
-        text = f"the banner is masked by a firewall: {greeting.text()}"
-        found.append(Named("firewall_masked_banner", Severity.WARNING, "greeting", text))
+    found = list(filter(None, [_masked(one, seen)]))
     if (fault := _to_ehlo(one, seen)) is not None:
         return [*found, fault]
+    found += filter(None, [_rewritten(one)])
     level = seen.endpoint.level
     if level == "none":
         return [*found, *_in_clear(one, seen)]
     tls = _offer(one, seen) or _handshake(one, seen)
     if tls is None:
         return [*found, *filter(None, [_after_tls(one, seen)])]
-    if level != "opportunistic":
-        return [*found, tls]
+    if _is_forced(level):
+        hides = _is_masked(one) and tls.code == "starttls_withheld"  # what is demanded and not seen was taken
+        return found if hides else [*found, tls]
     found.append(replace(tls, severity=Severity.WARNING))
     if one.clear is None:
         return [*found, *_in_clear(one, seen)]
     return [*found, *read(one.clear, replace(seen, endpoint=replace(seen.endpoint, level="none")))]
+
+
+def _is_forced(level: str) -> bool:
+    return level not in ("none", "opportunistic")
+
+
+def _is_masked(one: AddressSeen) -> bool:
+    greeting = one.answer(Step.GREETING)
+    return greeting is not None and any(_MASKED.search(line) for line in greeting.lines)
+
+
+def _masked(one: AddressSeen, seen: Seen) -> Named | None:
+    """The banner of asterisks: a warning, and where STARTTLS is missing the likely reason for that."""
+    greeting, ehlo = one.answer(Step.GREETING), one.answer(Step.EHLO)
+    if greeting is None or not _is_masked(one):
+        return None
+    text = f"the banner is masked by a firewall: {greeting.text()}"
+    is_taken = ehlo is not None and ehlo.positive and "STARTTLS" not in keywords(ehlo)
+    if is_taken and _is_forced(seen.endpoint.level):
+        text = f"{text}; no STARTTLS comes through it"
+        return _fault("firewall_masked_banner", Step.GREETING, text)
+    return Named("firewall_masked_banner", Severity.WARNING, Step.GREETING.value, text)
+
+
+def _rewritten(one: AddressSeen) -> Named | None:
+    """Keywords overwritten beside a STARTTLS that came through."""
+    offered = keywords(one.answer(Step.EHLO))
+    mangled = [word for word in offered if _MANGLED.fullmatch(word)]
+    if not mangled or "STARTTLS" not in offered:
+        return None
+    text = (
+        f"a firewall overwrites keywords in the EHLO reply ({', '.join(mangled[:5])}); STARTTLS comes through"
+    )
+    return Named("firewall_mangled_keyword", Severity.WARNING, Step.EHLO.value, text)
 
 
 def _fault(code: str, where: Step, text: str) -> Named:
@@ -73,15 +126,16 @@ def _to_ehlo(one: AddressSeen, seen: Seen) -> Named | None:
     greeting, ehlo, helo = one.answer(Step.GREETING), one.answer(Step.EHLO), one.answer(Step.HELO)
     if greeting and greeting.code != 220:
         if _is_blocked(greeting):
-            return _fault(
-                "blocklisted", Step.GREETING, f"the server turns us away for who we are: {greeting.text()}"
-            )
+            return _fault("blocklisted", Step.GREETING, _turned_away(greeting))
         return _fault(
             "greeting_refused", Step.GREETING, f"the server greets with {greeting.text()}, not with 220"
         )
     if ehlo and not ehlo.positive:
+        if _ECHOED.search(ehlo.text()):
+            text = f"a firewall overwrote our EHLO on its way; the server answers {ehlo.text()}"
+            return _fault("firewall_mangled_keyword", Step.EHLO, text)
         if _is_blocked(ehlo) or (helo and _is_blocked(helo)):
-            return _fault("blocklisted", Step.EHLO, f"the server turns us away for who we are: {ehlo.text()}")
+            return _fault("blocklisted", Step.EHLO, _turned_away(ehlo))
         if helo and helo.positive:
             return _fault(
                 "smtp_only", Step.EHLO, f"EHLO was refused ({ehlo.text()}) and HELO taken: no ESMTP"
@@ -94,7 +148,7 @@ def _offer(one: AddressSeen, seen: Seen) -> Named | None:
     """STARTTLS, from its keyword to its answer."""
     ehlo = one.answer(Step.EHLO)
     if ehlo and "STARTTLS" not in keywords(ehlo):
-        return _no_starttls(ehlo)
+        return _no_starttls(one, ehlo)
     return _starttls(one, f"{one.address} port {seen.endpoint.port}", span_text(seen.timeout))
 
 
@@ -133,20 +187,37 @@ def _may_be_reply(partial: bytes) -> bool:
     return bool(re.match(rb"(?:$|[2-5]$|[2-5]\d$|[2-5]\d\d(?:$|[ \r-]))", partial))
 
 
-def _no_starttls(ehlo: Answer) -> Named:
+def _no_starttls(one: AddressSeen, ehlo: Answer) -> Named:
+    """Why STARTTLS is missing: a firewall, a block list, or it was never configured (RFC 5321 §2.2.1)."""
     mangled = [word for word in keywords(ehlo) if _MANGLED.fullmatch(word)]
-    if any(len(word) == _STARTTLS_LENGTH for word in mangled):
-        text = f"a firewall overwrote the keyword STARTTLS in the EHLO reply with {', '.join(mangled)}"
+    if mangled:
+        likely = any(len(word) == _STARTTLS_LENGTH for word in mangled)
+        what = "the keyword STARTTLS" if likely else "keywords"
+        text = f"a firewall overwrote {what} in the EHLO reply with {', '.join(mangled[:5])}"
         return _fault("firewall_mangled_keyword", Step.EHLO, text)
+    mail = one.answer(Step.CLEAR_MAIL) or one.answer(Step.MAIL)
+    if mail is not None and mail.code >= 400:
+        if _BLOCKED_AT_MAIL.search(mail.text()):
+            text = f"the server offers us no STARTTLS because it holds us for listed: {mail.text()}"
+            return _fault("starttls_withheld", Step.MAIL, text)
+        if _DEMANDS_TLS.search(mail.text()):
+            text = f"the server demands STARTTLS and does not offer it to us: {mail.text()}"
+            return _fault("starttls_withheld", Step.MAIL, text)
     offered = ", ".join(keywords(ehlo)[:20]) or "nothing"
-    return _fault(
-        "starttls_missing", Step.EHLO, clean(f"the server offers no STARTTLS (it offers {offered})")
-    )
+    text = f"the server offers no STARTTLS (it offers {offered})"
+    if mail is not None:
+        text += f"; {NULL_SENDER} in clear is answered {mail.text()}"
+    return _fault("starttls_missing", Step.EHLO, clean(text))
 
 
 def _starttls(one: AddressSeen, place: str, within: str) -> Named | None:
     answer, stop = one.answer(Step.STARTTLS), one.stop
     if answer and answer.code != 220:
+        if _ECHOED.search(answer.text()):
+            text = f"a firewall overwrote our STARTTLS on its way; the server answers {answer.text()}"
+            return _fault("firewall_mangled_keyword", Step.STARTTLS, text)
+        if _is_blocked(answer):
+            return _fault("blocklisted", Step.STARTTLS, _turned_away(answer))
         return _fault(
             "starttls_refused", Step.STARTTLS, f"the server offers STARTTLS and refuses it: {answer.text()}"
         )
@@ -214,10 +285,13 @@ def _after_tls(one: AddressSeen, seen: Seen) -> Named | None:
     if handshake is None or not handshake.done:
         return None
     ehlo, mail, rcpt = (one.answer(step) for step in (Step.TLS_EHLO, Step.MAIL, Step.RCPT))
+    for answer in filter(None, (ehlo, mail, rcpt)):
+        if answer.code >= 400 and _BLOCKED_AT_MAIL.search(answer.text()):
+            return _fault("blocklisted", answer.step, _turned_away(answer))
     if ehlo and not ehlo.positive:
         return _fault("ehlo_after_tls_refused", Step.TLS_EHLO, f"EHLO on TLS was refused: {ehlo.text()}")
     if mail and not mail.positive:
-        return _fault("sender_refused", Step.MAIL, f"MAIL FROM:<> was refused: {mail.text()}")
+        return _fault("sender_refused", Step.MAIL, f"{NULL_SENDER} was refused: {mail.text()}")
     if rcpt and not rcpt.positive:
         text = f"the recipient {clean(seen.endpoint.recipient)} was refused: {rcpt.text()}"
         return _fault("recipient_refused", Step.RCPT, text)
@@ -240,13 +314,15 @@ def _after_tls(one: AddressSeen, seen: Seen) -> Named | None:
 
 def _in_clear(one: AddressSeen, seen: Seen) -> list[Named]:
     """The dry run where no TLS is asked for, or none could be had and the level lets mail go without."""
-    steps = [(Step.MAIL, "sender_refused", "MAIL FROM:<>")]
+    steps = [(Step.MAIL, "sender_refused", NULL_SENDER)]
     if seen.endpoint.recipient:
         steps.append((Step.RCPT, "recipient_refused", f"RCPT TO:<{clean(seen.endpoint.recipient)}>"))
     for step, code, asked in steps:
         answer, stop = one.answer(step), one.stop
         if answer is not None and answer.positive:
             continue
+        if answer is not None and _BLOCKED_AT_MAIL.search(answer.text()):
+            return [_fault("blocklisted", step, _turned_away(answer))]
         if answer is not None:
             return [_fault(code, step, f"{asked} was refused: {answer.text()}")]
         if stop is not None and stop.how is How.TIMEOUT:
@@ -257,6 +333,10 @@ def _in_clear(one: AddressSeen, seen: Seen) -> list[Named]:
 
 def _because(stop: Stop) -> str:
     return f" ({stop.detail})" if stop.detail else ""
+
+
+def _turned_away(answer: Answer) -> str:
+    return f"the server turns us away for who we are: {answer.text()}"
 
 
 def _is_blocked(answer: Answer) -> bool:

@@ -25,6 +25,8 @@ class Manners:
     greeting: bytes = b"220 mail.test.invalid ESMTP\r\n"
     ehlo: bytes = b"250-mail.test.invalid hello\r\n250-SIZE 1000\r\n250 STARTTLS\r\n"
     helo: bytes = b"250 mail.test.invalid\r\n"
+    clear_mail: bytes = b"250 2.1.0 ok\r\n"
+    """To MAIL before TLS."""
     starttls: bytes = b"220 go on\r\n"
     after_hello: bytes = b""
     """In place of a handshake, once the client's first TLS octets have come."""
@@ -58,9 +60,11 @@ class Manners:
                 await writer.start_tls(self.tls)
                 await self._secured(reader, writer)
                 return
-            await say(
-                writer, {"EHLO": self.ehlo, "HELO": self.helo, "QUIT": self.quit}.get(verb, b"500 ?\r\n")
-            )
+            answers = {
+                "EHLO": self.ehlo, "HELO": self.helo, "MAIL": self.clear_mail,
+                "RSET": self.rset, "QUIT": self.quit,
+            }  # fmt: skip
+            await say(writer, answers.get(verb, b"500 ?\r\n"))
             if verb == "QUIT":
                 return
 

@@ -143,7 +143,8 @@ async def test_a_masked_banner_warns_beside_what_it_does(probed: Look) -> None:
     verdict = await probed(Manners(healthy_tls(), greeting=masked))
     assert (verdict.health, verdict.codes()) == (Health.HEALTHY, ("firewall_masked_banner",))
     without = await probed(Manners(greeting=masked, ehlo=b"250 a.invalid\r\n"))
-    assert without.codes() == ("starttls_missing", "firewall_masked_banner")
+    assert without.codes() == ("firewall_masked_banner", "starttls_missing")
+    assert without.addresses[0].findings[0].severity is Severity.FAULT
 
 
 def _served(*links: certs.Made) -> ssl.SSLContext:
