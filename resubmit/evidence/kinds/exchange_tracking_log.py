@@ -1,0 +1,140 @@
+"""Exchange Server's message tracking logs (MSGTRK, MSGTRKMD, MSGTRKMS, MSGTRKMA): a row an event of a mail.
+
+    2026-11-24T05:27:20.700Z,,,,EX01,"[{LED=450 4.4.317 …}]",Internet,SMTP,DEFER,1001,<m1@contoso.test>,…
+
+What a row does not say is put together from earlier ones: when the server took the mail, which address an
+address was made of, which group a member is of, who is left of a mail that is put off as a whole. What
+Exchange deferred it still holds and tries again; SEND is passed on, and an internal hop when its connector
+only goes to the organisation's own servers; DELIVER is the mailbox.
+
+Promises: any bytes give items; columns go by the last `#Fields` line, by the number of fields where there was
+none; memory does not grow with the file.
+
+Source: formats.md section 2; design, section 3 rules 6 and 7.
+Limits: Exchange 2007 and later; the TLS cause of a deferral is often only in the SMTP protocol log.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Iterable, Iterator
+from typing import BinaryIO
+
+from resubmit.evidence.base import RAW_LIMIT, Item, Reading
+from resubmit.evidence.kinds import exchange_tracking_log_words as words
+from resubmit.evidence.kinds.exchange_tracking_log_rows import Rows
+from resubmit.evidence.kinds.exchange_tracking_log_table import MEMORY_LIMIT, Mails
+from resubmit.evidence.loglines import LONGEST, CsvLines, CsvRow, NoRow, head_lines, lines, text_of
+from resubmit.model.evidence import Source
+
+SOURCE = Source.EXCHANGE_TRACKING_LOG
+
+_ROW = re.compile(r'"?\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[\d.]*Z?"?,')
+_NEEDED = {"date-time", "event-id", "recipient-address"}
+_MOST_COLUMNS = 200
+
+
+def sniff(head: bytes, name: str) -> bool:
+    """Whether one of the first lines is such a log's header or row."""
+    for line in head_lines(head):
+        if line.startswith("#"):
+            if _columns(line) or re.match(r"#Log-type:\s*Message Tracking Log", line, re.IGNORECASE):
+                return True
+            if re.match(r"#(?:Log-type|Fields):", line, re.IGNORECASE):
+                return False
+        elif _ROW.match(line):
+            return _is_row(line)
+        else:
+            return False
+    return False
+
+
+def _is_row(line: str) -> bool:
+    try:
+        fields = next(csv.reader([line]), [])
+    except csv.Error:
+        return False
+    return len(fields) > 12 and words.is_tracking(fields[7], fields[8])
+
+
+def _columns(line: str) -> list[str]:
+    """The columns a `#Fields` line names, where they are a tracking log's."""
+    found = re.match(r"#Fields:\s*(.*)", line, re.IGNORECASE)
+    names = [name.strip().strip('"').lower() for name in found[1].split(",")] if found else []
+    return names if set(names) >= _NEEDED and len(names) <= _MOST_COLUMNS else []
+
+
+def read(stream: BinaryIO, reading: Reading) -> Iterator[Item]:
+    """What each row says, in the file's order."""
+    reader = Machine(reading)
+    for number, line in lines(stream):
+        yield from reader.line(line, f"line {number}")
+    yield from reader.end()
+
+
+def machine(reading: Reading, memory: str = "") -> Machine:
+    """A machine that goes on from `memory`."""
+    return Machine(reading, memory)
+
+
+class Machine:
+    """A log read line by line. What it remembers is plain and bounded."""
+
+    def __init__(self, reading: Reading, memory: str = "") -> None:
+        self._reading = reading
+        self._csv = CsvLines()
+        self._columns: list[str] = []
+        self._mails = Mails()
+        self._rows = Rows(reading, self._mails)
+        self._restore(memory)
+
+    def line(self, line: bytes, place: str) -> Iterable[Item]:
+        """The items that a line completes."""
+        if len(line) > LONGEST:
+            return [self._reading.unreadable(place, "the line is longer than a line of such a log")]
+        text = text_of(line)
+        if text.startswith("#"):
+            items = self._done(self._csv.end())
+            if text[:8].lower() == "#fields:":
+                self._columns = _columns(text)
+            return items
+        return self._done(self._csv.feed(text, place)) if text.strip() else ()
+
+    def end(self) -> Iterable[Item]:
+        """A row that is still open."""
+        return self._done(self._csv.end())
+
+    def memory(self) -> str:
+        """The columns, and the newest mails as far as there is room."""
+        room = MEMORY_LIMIT - len(json.dumps(self._columns)) - 100
+        return json.dumps({"columns": self._columns, "mails": self._mails.plain(room)})
+
+    def _restore(self, memory: str) -> None:
+        try:
+            known = json.loads(memory) if memory else {}
+        except (ValueError, RecursionError):
+            return
+        match known:
+            case {"columns": list(columns), "mails": mails}:
+                if all(isinstance(name, str) for name in columns):
+                    self._columns = columns[:_MOST_COLUMNS]
+                self._mails.restore(mails)
+
+    def _done(self, rows: list[CsvRow | NoRow]) -> list[Item]:
+        items: list[Item] = []
+        for row in rows:
+            if isinstance(row, NoRow):
+                items.append(self._reading.unreadable(row.place, row.reason, row.raw))
+                continue
+            columns = self._columns
+            if len(row.fields) != len(columns):
+                columns = words.LAYOUTS.get(len(row.fields), [])
+            if not columns:
+                told = f"the row has {len(row.fields)} fields, the header {len(self._columns)}"
+                items.append(self._reading.unreadable(row.place, told, row.raw))
+                continue
+            cells = dict(zip(columns, row.fields, strict=True))
+            items += self._rows.read(cells, row.place, row.raw[:RAW_LIMIT])
+        return items
