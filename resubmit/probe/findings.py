@@ -16,7 +16,8 @@ from resubmit.meaning.advice import advice
 from resubmit.model.moment import Ms
 from resubmit.model.tls import AddressVerdict, Certificate, Finding, Health, Severity, Verdict
 from resubmit.probe import chain, names, talk
-from resubmit.probe.chain import DYING, Flaw
+from resubmit.probe.chain import DYING
+from resubmit.probe.flaw import Flaw
 from resubmit.probe.names import Match
 from resubmit.probe.roots import Roots
 from resubmit.probe.seen import AddressSeen, Handshake, How, Seen, Step, clean, greeted_as
@@ -85,18 +86,23 @@ _RANK = {Severity.FAULT: 0, Severity.UNKNOWN: 1, Severity.WARNING: 2, Severity.I
 _PLACE = {code: place for place, code in enumerate(ORDER)}
 
 _BY_VERIFY_CODE = {
-    2: "untrusted_issuer",
-    18: "self_signed",
-    19: "untrusted_issuer",
-    20: "chain_incomplete",
-    21: "chain_incomplete",
-    24: "issuer_not_ca",
-    25: "issuer_not_ca",
-    26: "wrong_usage",
-    66: "weak_key",
-    67: "weak_key",
-    68: "weak_signature",
-    79: "issuer_not_ca",
+    2: ("untrusted_issuer", "leaf"),
+    18: ("self_signed", "leaf"),
+    19: ("untrusted_issuer", "root"),
+    20: ("chain_incomplete", "leaf"),
+    21: ("chain_incomplete", "leaf"),
+    24: ("issuer_not_ca", "intermediate"),
+    25: ("issuer_not_ca", "intermediate"),
+    26: ("wrong_usage", "leaf"),
+    32: ("issuer_not_ca", "intermediate"),
+    34: ("untrusted_issuer", "leaf"),
+    47: ("untrusted_issuer", "intermediate"),
+    48: ("untrusted_issuer", "intermediate"),
+    66: ("weak_key", "leaf"),
+    67: ("weak_key", "intermediate"),
+    68: ("weak_signature", "leaf"),
+    79: ("issuer_not_ca", "intermediate"),
+    94: ("weak_key", "leaf"),
 }
 """OpenSSL's X509_V_ERR_* where our own reading found no reason; any other is an issuer not trusted."""
 
@@ -196,11 +202,11 @@ def _certificates(
     flaws = chain.flaws(sent, roots, seen.at, accepted=handshake.verified)
     found = [_of_flaw(flaw, seen, roots, gate_closed) for flaw in flaws]
     if handshake.verify_code is not None and not any(f.code in _REFUSALS for f in flaws):
-        code = _BY_VERIFY_CODE.get(handshake.verify_code, "untrusted_issuer")
+        code, where = _BY_VERIFY_CODE.get(handshake.verify_code, ("untrusted_issuer", "leaf"))
         text = (
             f"the chain does not verify: {clean(handshake.verify_message)} (OpenSSL {handshake.verify_code})"
         )
-        found.append(_finding(code, _at_level(Severity.FAULT, endpoint.level), "leaf", text, seen))
+        found.append(_finding(code, _at_level(Severity.FAULT, endpoint.level), where, text, seen))
     return found + _names(one, sent[0], seen)
 
 

@@ -45,7 +45,7 @@ def names_of(certificate: x509.Certificate) -> Names:
         found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
         return Names(tuple(_plain(name) for name in common_names(certificate)), is_common=True)
-    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+    except (ValueError, TypeError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
         return Names(())
     return Names(
         tuple(_plain(name) for name in found.get_values_for_type(x509.DNSName)),

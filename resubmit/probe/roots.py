@@ -28,6 +28,7 @@ from cryptography import x509
 
 from resubmit.errors import UsageError
 from resubmit.model.moment import DAY, Ms, from_datetime
+from resubmit.probe.signatures import Canonical, canonical
 
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 _DATED = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)")
@@ -45,19 +46,20 @@ class Roots:
     certificates: tuple[x509.Certificate, ...]
     is_public: bool = False
     limits: Mapping[str, Ms] = field(default_factory=dict)
-    by_subject: Mapping[x509.Name, tuple[x509.Certificate, ...]] = field(init=False)
+    by_subject: Mapping[Canonical, tuple[x509.Certificate, ...]] = field(init=False)
     der: bytes = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        by_subject: dict[x509.Name, tuple[x509.Certificate, ...]] = {}
+        by_subject: dict[Canonical, tuple[x509.Certificate, ...]] = {}
         for one in self.certificates:
-            by_subject[one.subject] = (*by_subject.get(one.subject, ()), one)
+            name = canonical(one.subject)
+            by_subject[name] = (*by_subject.get(name, ()), one)
         object.__setattr__(self, "by_subject", by_subject)
         object.__setattr__(self, "der", b"".join(_der(one) for one in self.certificates))
 
     def named(self, name: x509.Name) -> tuple[x509.Certificate, ...]:
         """The roots with that subject."""
-        return self.by_subject.get(name, ())
+        return self.by_subject.get(canonical(name), ())
 
 
 def load(ca_file: str, now: Ms) -> Roots:

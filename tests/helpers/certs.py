@@ -82,6 +82,7 @@ class Order:
     starts: timedelta = -DAY
     ends: timedelta = 90 * DAY
     is_ca: bool = False
+    path_length: int | None = None
     key: str = ""
     usage: x509.ObjectIdentifier | None = ExtendedKeyUsageOID.SERVER_AUTH
     policy: str = ""
@@ -101,7 +102,7 @@ def make(order: Order, issuer: Made | None = None, at: datetime | None = None) -
         .serial_number(x509.random_serial_number())
         .not_valid_before(at + order.starts)
         .not_valid_after(at + order.ends)
-        .add_extension(x509.BasicConstraints(ca=order.is_ca, path_length=None), critical=True)
+        .add_extension(x509.BasicConstraints(ca=order.is_ca, path_length=order.path_length), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(own.public_key()), critical=False)
     )
     if issuer:

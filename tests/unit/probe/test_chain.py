@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from resubmit.model.moment import DAY, HOUR, Ms, from_datetime
+from resubmit.model.moment import DAY, HOUR, SECOND, Ms, from_datetime
 from resubmit.probe import chain
 from resubmit.probe.roots import Roots
 from tests.helpers import certs
@@ -51,7 +51,8 @@ def test_a_good_chain_has_no_flaws() -> None:
         (OVER - 30 * DAY, []),
         (OVER - 30 * DAY + 1, [("expiring_soon", "leaf")]),
         (OVER, [("expiring_soon", "leaf")]),
-        (OVER + 1, [("certificate_expired", "leaf")]),
+        (OVER + SECOND - 1, [("expiring_soon", "leaf")]),
+        (OVER + SECOND, [("certificate_expired", "leaf")]),
     ],
 )
 def test_dates_are_judged_by_the_clock_that_is_given(at: Ms, expected: list[tuple[str, str]]) -> None:

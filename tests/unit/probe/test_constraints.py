@@ -1,0 +1,201 @@
+"""What the CAs of a chain may do: to issue, how deep, for whom; and of several ways up the one that holds."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+
+import pytest
+from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from resubmit.model.moment import from_datetime
+from resubmit.probe import chain
+from resubmit.probe.path import ways
+from resubmit.probe.roots import Roots
+from tests.helpers import certs
+
+NOW = from_datetime(certs.now())
+ROOT = certs.root()
+UNKNOWN = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.4.1.55555.1"), b"\x05\x00")
+
+
+def flaws(sent: Sequence[certs.Made], *roots: certs.Made, public: bool = False) -> list[tuple[str, str]]:
+    given = Roots("the list", tuple(r.certificate for r in roots or (ROOT,)), is_public=public)
+    found = chain.flaws([one.certificate for one in sent], given, NOW, accepted=False)
+    return [(f.code, f.where) for f in found]
+
+
+def usage(**given: bool) -> x509.KeyUsage:
+    names = (
+        "digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
+        "key_cert_sign", "crl_sign", "encipher_only", "decipher_only",
+    )  # fmt: skip
+    return x509.KeyUsage(**{name: given.get(name, False) for name in names})
+
+
+def dns(*names: str) -> list[x509.GeneralName]:
+    return [x509.DNSName(name) for name in names]
+
+
+def held(permitted: list[x509.GeneralName] | None, excluded: list[x509.GeneralName] | None) -> certs.Made:
+    more = [(x509.NameConstraints(permitted, excluded), True)]
+    return certs.intermediate(ROOT, "Held CA", more=more)
+
+
+NAMES: list[tuple[str, list[x509.GeneralName] | None, list[x509.GeneralName] | None, list[str], bool]] = [
+    ("below the permitted", dns("test.invalid"), None, ["mail.test.invalid"], True),
+    ("the permitted itself", dns("test.invalid"), None, ["test.invalid"], True),
+    ("with a dot in front", dns(".test.invalid"), None, ["mail.test.invalid"], True),
+    ("not within labels", dns("test.invalid"), None, ["mailtest.invalid"], False),
+    ("one of two names outside", dns("test.invalid"), None, ["mail.test.invalid", "other.invalid"], False),
+    ("in another case", dns("TEST.invalid"), None, ["mail.test.INVALID"], True),
+    ("excluded", None, dns("test.invalid"), ["mail.test.invalid"], False),
+    ("excluded elsewhere", None, dns("other.invalid"), ["mail.test.invalid"], True),
+    ("excluded within the permitted", dns("invalid"), dns("mail.test.invalid"), ["mail.test.invalid"], False),
+    ("a wildcard that stands for the excluded", None, dns("mail.test.invalid"), ["*.test.invalid"], False),
+    ("a wildcard within the permitted", dns("test.invalid"), None, ["*.test.invalid"], True),
+    ("a wildcard wider than the permitted", dns("mail.test.invalid"), None, ["*.test.invalid"], False),
+    ("of another kind only", [x509.RFC822Name("test.invalid")], None, ["mail.test.invalid"], True),
+]
+
+
+@pytest.mark.parametrize(
+    ("permitted", "excluded", "names", "ok"), [c[1:] for c in NAMES], ids=[c[0] for c in NAMES]
+)
+def test_name_constraints(
+    permitted: list[x509.GeneralName] | None,
+    excluded: list[x509.GeneralName] | None,
+    names: list[str],
+    ok: bool,
+) -> None:
+    middle = held(permitted, excluded)
+    expected = [] if ok else [("untrusted_issuer", "intermediate")]
+    assert flaws([certs.leaf(middle, dns=names), middle]) == expected
+
+
+@pytest.mark.parametrize(("address", "ok"), [("192.0.2.7", True), ("198.51.100.7", False), ("::1", False)])
+def test_name_constraints_on_addresses(address: str, ok: bool) -> None:
+    middle = held([x509.IPAddress(ipaddress.ip_network("192.0.2.0/24"))], None)
+    expected = [] if ok else [("untrusted_issuer", "intermediate")]
+    assert flaws([certs.leaf(middle, addresses=[address]), middle]) == expected
+
+
+def test_name_constraints_on_subjects_hold_for_cas_too() -> None:
+    organisation = x509.Name([x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, "Test")])
+    middle = held([x509.DirectoryName(organisation)], None)
+    within = certs.leaf(middle, organisation="test ")
+    assert flaws([within, middle]) == []
+    lower = certs.intermediate(middle, "Lower CA", organisation="Fabrikam")
+    leaf = certs.leaf(lower, organisation="Test")
+    assert flaws([leaf, lower, middle]) == [("untrusted_issuer", "intermediate")]
+
+
+def test_a_common_name_is_held_to_constraints_where_there_is_no_san() -> None:
+    middle = held(dns("other.invalid"), None)
+    assert flaws([certs.leaf(middle, has_san=False), middle]) == [("untrusted_issuer", "intermediate")]
+
+
+def test_more_names_and_constraints_than_anybody_compares_are_refused() -> None:
+    middle = held(dns(*(f"a{n}.invalid" for n in range(400))), None)
+    leaf = certs.leaf(middle, dns=[f"a{n}.invalid" for n in range(400)])
+    assert flaws([leaf, middle]) == [("untrusted_issuer", "intermediate")]
+
+
+def test_a_chain_longer_than_its_ca_allows() -> None:
+    top = certs.root("Shallow Root", key="shallow", path_length=0)
+    assert flaws([certs.leaf(top)], top) == []
+    middle = certs.intermediate(top)
+    assert flaws([certs.leaf(middle), middle], top) == [("issuer_not_ca", "root")]
+    short = certs.intermediate(ROOT, "Short CA", path_length=0)
+    lower = certs.intermediate(short, "Lower CA")
+    assert flaws([certs.leaf(lower), lower, short]) == [("issuer_not_ca", "intermediate")]
+
+
+def test_a_ca_that_issued_itself_anew_does_not_count_for_the_length() -> None:
+    short = certs.intermediate(ROOT, "Short CA", path_length=0)
+    again = certs.make(certs.Order("Short CA", "Test", is_ca=True, key="its new key"), short)
+    assert flaws([certs.leaf(again), again, short]) == []
+
+
+def test_a_ca_whose_key_may_not_sign_certificates() -> None:
+    middle = certs.intermediate(ROOT, more=[(usage(crl_sign=True), True)])
+    assert flaws([certs.leaf(middle), middle]) == [("issuer_not_ca", "intermediate")]
+
+
+def test_what_must_be_understood_and_is_not() -> None:
+    leaf = certs.leaf(ROOT, more=[(UNKNOWN, True)])
+    assert flaws([leaf]) == [("untrusted_issuer", "leaf")]
+    assert flaws([certs.leaf(ROOT, more=[(UNKNOWN, False)])]) == []
+    middle = certs.intermediate(ROOT, more=[(UNKNOWN, True)])
+    assert flaws([certs.leaf(middle), middle]) == [("untrusted_issuer", "intermediate")]
+
+
+def test_usages_of_leaf_and_intermediate() -> None:
+    only_certs = [(usage(key_cert_sign=True), True)]
+    assert flaws([certs.leaf(ROOT, more=only_certs)]) == [("wrong_usage", "leaf")]
+    mail = [(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.EMAIL_PROTECTION]), False)]
+    middle = certs.intermediate(ROOT, more=mail)
+    assert flaws([certs.leaf(middle), middle]) == [("wrong_usage", "intermediate")]
+    assert flaws([certs.leaf(ROOT, usage=None)]) == []
+    assert flaws([certs.leaf(ROOT, usage=ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE)]) == []
+
+
+def test_a_weak_root_is_named_in_a_ca_file_and_not_in_the_public_list() -> None:
+    weak = certs.root("Weak Root", key="rsa1024 root")
+    assert flaws([certs.leaf(weak)], weak) == [("weak_key", "root")]
+    assert flaws([certs.leaf(weak)], weak, public=True) == []
+
+
+def cross_signed() -> tuple[certs.Made, certs.Made, certs.Made, certs.Made]:
+    """A leaf; its CA as an old root signed it and as a new root did; the old root."""
+    old = certs.root("Old Root", key="old root")
+    by_old = certs.intermediate(old, "Crossed CA", key="crossed", ends=certs.DAY * 40)
+    by_new = certs.intermediate(ROOT, "Crossed CA", key="crossed")
+    return certs.leaf(by_new), by_old, by_new, old
+
+
+def test_of_two_cross_signed_ways_the_one_that_holds_is_judged() -> None:
+    leaf, by_old, by_new, old = cross_signed()
+    assert flaws([leaf, by_old, by_new]) == []
+    assert flaws([leaf, by_old, by_new], old) == []
+    gone = certs.intermediate(old, "Crossed CA", key="crossed", starts=certs.DAY * -9, ends=-certs.DAY)
+    assert flaws([leaf, gone, by_new], old, ROOT) == []
+    assert flaws([leaf, gone], old, ROOT) == [("certificate_expired", "intermediate")]
+
+
+def test_cas_that_signed_one_another_make_no_endless_way() -> None:
+    first = certs.root("A", key="a")
+    second = certs.intermediate(first, "B", key="b")
+    back = certs.make(certs.Order("A", "Test", is_ca=True, key="a"), second)
+    leaf = certs.leaf(second)
+    assert flaws([leaf, second, back]) == [("untrusted_issuer", "root")]
+    assert flaws([leaf, second, back], first) == []
+
+
+def test_a_crowd_of_cas_of_one_name_is_searched_within_bounds() -> None:
+    crowd = [certs.make(certs.Order("Same", is_ca=True, key=f"crowd {n}")) for n in range(6)]
+    webs = [
+        certs.make(certs.Order("Same", is_ca=True, key=f"crowd {n}"), one)
+        for n in range(6)
+        for one in crowd
+        if one is not crowd[n]
+    ]
+    leaf = certs.leaf(crowd[0])
+    given = Roots("the list", (ROOT.certificate,))
+    found = ways([leaf.certificate, *(one.certificate for one in webs)], given)
+    assert [path.anchor for path in found] == [None]
+
+
+def test_names_are_compared_as_the_rfc_says() -> None:
+    """Case and runs of spaces do not count (RFC 5280 §7.1)."""
+    middle = certs.intermediate(
+        certs.make(certs.Order("TEST  root", "test", is_ca=True, key="key of Test Root"))
+    )
+    assert flaws([certs.leaf(middle), middle]) == []
+
+
+def test_an_intermediate_alone_in_a_ca_file_is_trusted() -> None:
+    middle = certs.intermediate(ROOT)
+    assert flaws([certs.leaf(middle), middle], middle) == []
+    assert flaws([certs.leaf(middle)], middle) == []
