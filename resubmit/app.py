@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -25,6 +26,7 @@ from resubmit.errors import ResubmitError
 from resubmit.flow.accept import Accept
 from resubmit.flow.bring import Bring
 from resubmit.flow.deliver import Deliver
+from resubmit.flow.follow import Follow
 from resubmit.flow.obey import Obey
 from resubmit.flow.observe import Observe
 from resubmit.flow.operate import orders
@@ -151,7 +153,8 @@ async def _wire(config: Config, clock: Clock, journal: Journal, *, intake: bool,
     )
     endpoints = {name: frozenset({end.host.lower()}) for name, end in ends.items()}
     observe = Observe(journal, clock, table, config.evidence.folder, endpoints, told=told)
-    doors = [_watch_folders(config, observe)] if watcher and config.evidence.folder else []
+    follow = Follow(journal, clock, observe.filing, config.evidence.log, told=told)
+    doors = _watch_folders(config, observe, follow) if watcher else []
     tidy = Tidy(
         journal, clock, table, config.retention, clock_rule, by=name, give_up_after=recovery.give_up_after
     )
@@ -179,6 +182,7 @@ async def _wire(config: Config, clock: Clock, journal: Journal, *, intake: bool,
         intakes=intakes,
         deliver=deliver,
         observe=observe,
+        follow=follow,
         watch=watch,
         recover=recover,
         tidy=tidy,
@@ -187,18 +191,26 @@ async def _wire(config: Config, clock: Clock, journal: Journal, *, intake: bool,
     )
 
 
-def _watch_folders(config: Config, observe: Observe) -> Door:
-    """The system's hints of changed folders wake the rescan."""
+def _watch_folders(config: Config, observe: Observe, follow: Follow) -> list[Door]:
+    """The system's hints of changed folders and logs wake the rescans."""
+    folders = config.evidence.folder
+    logs = [log.path if log.path.is_dir() else log.path.parent for log in config.evidence.log]
+    polls = {folder.path: folder.poll for folder in folders if folder.poll}
+    doors = []
+    if folders:
+        doors.append(_hints([folder.path for folder in folders], observe.wake, polls))
+    if logs:
+        doors.append(_hints(logs, follow.wake, {}))
+    return doors
+
+
+def _hints(paths: list[Path], wake: Wake, polls: dict[Path, int]) -> Door:
     loop = asyncio.get_running_loop()
 
     def hint() -> None:
-        loop.call_soon_threadsafe(observe.wake)
+        loop.call_soon_threadsafe(wake)
 
-    watcher = Watcher(
-        [folder.path for folder in config.evidence.folder],
-        hint,
-        {folder.path: folder.poll for folder in config.evidence.folder if folder.poll},
-    )
+    watcher = Watcher(paths, hint, polls)
 
     async def start() -> None:
         watcher.start()

@@ -64,7 +64,7 @@ class Evidence(Table):
     folder: list[Folder] = Field(default_factory=list)
     """Folders of trace files and the like."""
     log: list[Log] = Field(default_factory=list)
-    """Logs that are followed. Comes with its feature; not read yet."""
+    """Logs that are followed."""
     graph: Graph | None = None
     """Exchange Online's message trace. Comes with its feature; not read yet."""
 
@@ -91,7 +91,6 @@ LATER = (
     "intake.milter",
     "intake.reports",
     "intake.folder",
-    "evidence.log",
     "evidence.graph",
     "alerts",
     "encryption",

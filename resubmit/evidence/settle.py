@@ -237,6 +237,18 @@ def row_of(evidence: Evidence, digest: bytes, now: Ms) -> EvidenceRow:
     )
 
 
+def _holder(row: EvidenceRow, status: Status) -> Holder:
+    """Who has the mail by a stored row: what a relay put off is still its own (design rule 7)."""
+    if status in (Status.FAILED, Status.EXPIRED):
+        return Holder.NOBODY
+    kept = status in (Status.DEFERRED, Status.PENDING) and row.source in _RELAYS
+    return Holder.RELAY if kept else Holder.FAR
+
+
+_RELAYS = frozenset({Source.POSTFIX_LOG, Source.EXCHANGE_TRACKING_LOG})
+"""Whose own words these are, of mail in their queues."""
+
+
 def evidence_of(row: EvidenceRow) -> Evidence:
     """A stored row as evidence again, without the advice."""
     known = row.cause is not None and row.scope is not None and row.mend is not None
@@ -260,7 +272,7 @@ def evidence_of(row: EvidenceRow) -> Evidence:
         enhanced_code=row.enhanced,
         text=row.text,
         remote=row.remote,
-        holder=Holder.NOBODY if status in (Status.FAILED, Status.EXPIRED) else Holder.FAR,
+        holder=_holder(row, status),
         meaning=Meaning(row.cause, row.scope, row.mend) if known else None,  # type: ignore[arg-type]
         file=row.file,
         place=row.place,

@@ -18,7 +18,7 @@ from resubmit.evidence.resettle import resettle
 from resubmit.flow.wake import Wake
 from resubmit.handoff.routes import Table
 from resubmit.journal.door import Journal
-from resubmit.journal.verbs import Candidate, UnmatchedEvidence
+from resubmit.journal.verbs import Candidate, Cursor, UnmatchedEvidence
 from resubmit.model.evidence import Evidence
 from resubmit.model.message import message_key
 from resubmit.model.moment import SECOND, Ms
@@ -57,12 +57,15 @@ class Filing:
         self._swept: Ms = 0
         self._waiting: set[str] = set()
 
-    async def file(self, evidence: Sequence[Evidence]) -> list[str]:
-        """Match and store; for each what became of it: matched, ambiguous, unmatched or known."""
+    async def file(self, evidence: Sequence[Evidence], cursor: Cursor | None = None) -> list[str]:
+        """Match and store; for each what became of it: matched, ambiguous, unmatched or known. cursor: how
+        far its source was read, written in the commit with which all of it is stored."""
         if not evidence:
+            if cursor is not None:
+                await self._journal.observe([], cursor)
             return []
         async with self._one:
-            return await self._file(evidence)
+            return await self._file(evidence, cursor)
 
     async def sweep(self, *, whole: bool = False) -> None:
         """Ask again for what has no owner and may have found one: of messages that had an attempt begun or
@@ -79,7 +82,7 @@ class Filing:
                 after = stored[-1].id
                 await self._ask_again(stored)
 
-    async def _file(self, evidence: Sequence[Evidence]) -> list[str]:
+    async def _file(self, evidence: Sequence[Evidence], cursor: Cursor | None) -> list[str]:
         now = self._clock.now()
         candidates = await self._journal.candidates([matching.lookup_of(item) for item in evidence])
         observed = [
@@ -93,11 +96,11 @@ class Filing:
             )
             for item, found in zip(evidence, candidates, strict=True)
         ]
-        filed = await self._journal.observe([one for one, _ in observed])
+        filed = await self._journal.observe([one for one, _ in observed], cursor)
         overtaken = [i for i, done in enumerate(filed) if done.outcome == "stale"]
         if overtaken:
             kept = [settle.unowned(observed[i][0]) for i in overtaken]
-            for i, done in zip(overtaken, await self._journal.observe(kept), strict=True):
+            for i, done in zip(overtaken, await self._journal.observe(kept, cursor), strict=True):
                 filed[i] = done
         groups: list[_Group] = []
         for i, ((_, sure), found, done) in enumerate(zip(observed, candidates, filed, strict=True)):

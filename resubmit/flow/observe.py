@@ -60,7 +60,7 @@ class Observe:
         self._journal = journal
         self._clock = clock
         self._folders = [(each, folders.Folder(each.still)) for each in settings]
-        self._filing = Filing(journal, clock, table, endpoints, told=told, stir=self.stir)
+        self.filing = Filing(journal, clock, table, endpoints, told=told, stir=self.stir)
         self._told = told
         self._stirred = asyncio.Event()
         self.wake = Wake()
@@ -73,7 +73,7 @@ class Observe:
     async def catch_up(self) -> None:
         """At start: everything that stands still in the folders is read before anything is decided."""
         await self.rescan()
-        await self._filing.sweep(whole=True)
+        await self.filing.sweep(whole=True)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -118,7 +118,7 @@ class Observe:
 
     async def sweep(self) -> None:
         """Ask again for what has no owner."""
-        await self._filing.sweep()
+        await self.filing.sweep()
 
     async def _read_entry(self, setting: Folder, entry: folders.Entry) -> None:
         name = folders.shown_name(setting.path, entry)
@@ -152,7 +152,7 @@ class Observe:
                 break
             if evidence:
                 counts["source"] = str(evidence[0].source)
-            for answer in await self._filing.file(evidence):
+            for answer in await self.filing.file(evidence):
                 counts[answer] += 1
         if batch:
             await self._set_aside(

@@ -19,6 +19,7 @@ from resubmit.clock import Clock
 from resubmit.errors import ResubmitError
 from resubmit.flow.accept import Accept
 from resubmit.flow.deliver import Deliver
+from resubmit.flow.follow import Follow
 from resubmit.flow.obey import Obey
 from resubmit.flow.observe import Observe
 from resubmit.flow.recover import Recover
@@ -45,6 +46,7 @@ class Parts:
     intakes: list[Intake]
     deliver: Deliver
     observe: Observe
+    follow: Follow
     watch: Watch
     recover: Recover
     tidy: Tidy
@@ -89,6 +91,7 @@ class Service:
                 await intake.bind()
                 tasks.add(asyncio.create_task(intake.run(parts.accept), name="intake"))
             self.ready = True
+            await parts.follow.catch_up()
             await parts.observe.catch_up()
             await parts.recover.tick(parts.clock.now())
             tasks |= self._loops()
@@ -121,6 +124,7 @@ class Service:
         tasks: set[asyncio.Task[None]] = set()
         try:
             await parts.journal.adopt_orphans(parts.clock.now())
+            await parts.follow.catch_up()
             await parts.observe.catch_up()
             await parts.recover.tick(parts.clock.now())
             tasks = self._loops()
@@ -144,6 +148,7 @@ class Service:
         loops = {
             "deliver": parts.deliver.run,
             "observe": parts.observe.run,
+            "follow": parts.follow.run,
             "watch": parts.watch.run,
             "recover": parts.recover.run,
             "tidy": parts.tidy.run,

@@ -142,7 +142,7 @@ def observe(
         else:
             connection.execute(_BIND_OFFER, (*which, day_of(rebind.at)))
     answers = [_file(connection, one, at) for one in observed]
-    if cursor is not None:
+    if cursor is not None and all(answer.outcome != "stale" for answer in answers):
         connection.execute(_CURSOR, (cursor.source, cursor.name, cursor.position, at))
     return answers
 

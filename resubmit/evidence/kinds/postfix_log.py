@@ -46,7 +46,7 @@ def sniff(head: bytes, name: str) -> bool:
 
 def read(stream: BinaryIO, reading: Reading) -> Iterator[Item]:
     """What each line says, in the file's order."""
-    machine = Machine(reading)
+    machine = Machine(reading, grows=False)
     machine.stamps.first_year = files.first_year(stream, reading)
     for place, entry in files.entries(stream):
         if isinstance(entry, bytes):
@@ -64,12 +64,12 @@ def machine(reading: Reading, memory: str = "") -> Machine:
 class Machine:
     """A log read line by line. What it remembers is plain and bounded."""
 
-    def __init__(self, reading: Reading, memory: str = "") -> None:
+    def __init__(self, reading: Reading, memory: str = "", *, grows: bool = True) -> None:
         self._reading = reading
         self._table = Table()
         self._faults: OrderedDict[str, tuple[str, str]] = OrderedDict()
         """Process or domain → the peer and why TLS with it failed last."""
-        self.stamps = Stamps(reading.timezone, reading.now)
+        self.stamps = Stamps(reading.timezone, reading.now, grows=grows)
         self._restore(memory)
 
     def line(self, line: bytes, place: str) -> Iterable[Item]:

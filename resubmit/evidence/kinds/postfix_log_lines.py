@@ -71,6 +71,9 @@ SLACK: Ms = 14 * HOUR
 _BACK: Ms = 2 * DAY
 """How far a line may lie behind the one before it without being a year later."""
 
+_SILENCE: Ms = 180 * DAY
+"""How long a log may have been silent for its next line to be of another year."""
+
 _TEXT_KEYS = ("MESSAGE", "message", "msg", "log", "@message", "event")
 _NAME_KEYS = (
     "SYSLOG_IDENTIFIER", "syslog_identifier", "programname", "program", "syslogtag", "syslog-tag",
@@ -101,12 +104,14 @@ class Stamps:
 
     The year is the first in which a stamp does not lie behind the one before it, never one that is still to
     come. last: the time of the line before. first_year: of the first such stamp, where it was found out.
+    grows: the log is being written, so that `now` is a time that has passed.
     """
 
-    def __init__(self, zone: tzinfo, now: Ms | None, last: Ms | None = None) -> None:
+    def __init__(self, zone: tzinfo, now: Ms | None, *, grows: bool = False) -> None:
         self._zone = zone
         self._now = now
-        self.last = last
+        self._grows = grows
+        self.last: Ms | None = None
         self.first_year: int | None = None
 
     def read(self, text: str) -> tuple[Ms | None, int]:
@@ -144,11 +149,12 @@ class Stamps:
         years = self._years()
         times = [at for year in years if (at := self._at(year, month, day, clock, micros, None)) is not None]
         if self._now is not None:
-            times = [at for at in times if at <= max(self._now + SLACK, self.last or 0)] or times[:1]
+            latest = max(self._now + SLACK, (self.last or 0) + (_SILENCE if self._grows else 0))
+            times = [at for at in times if at <= latest] or times[:1]
         if not times:
             return None
         if self.last is None:
-            return times[0] if self.first_year is not None else times[-1]
+            return times[-1]
         return next((at for at in times if at >= self.last - _BACK), times[-1])
 
     def _years(self) -> range:

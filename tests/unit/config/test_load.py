@@ -117,7 +117,7 @@ def test_the_contracts_config_is_valid_as_it_stands(tmp_path: Path) -> None:
 
     assert config.route_named("eop").host == "contoso-com.mail.protection.outlook.com"
     assert config.recovery.settle == 600_000
-    assert [w.split(": ")[1] for w in config.warnings] == ["evidence.log", "evidence.graph"]
+    assert [w.split(": ")[1] for w in config.warnings] == ["evidence.graph"]
 
 
 def test_the_example_config_is_valid_and_warns_of_nothing() -> None:
