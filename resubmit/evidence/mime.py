@@ -129,8 +129,9 @@ def parsed(mail: bytes) -> Part:
     return _Parser().part(mail.replace(b"\r\n", b"\n").lstrip(b"\n"), "text/plain", 0)
 
 
-def header_of(text: bytes) -> tuple[tuple[tuple[str, str], ...], bytes]:
-    """The fields at the start of a text, and what stands behind them."""
+def header_of(text: bytes, *, wrapped: bool = False) -> tuple[tuple[tuple[str, str], ...], bytes]:
+    """The fields at the start of a text, and what stands behind them. wrapped: its lines were broken anew,
+    so that what is no field goes on with the one before."""
     fields: list[tuple[str, str]] = []
     at = 0
     if _FROM_LINE.match(text, at):
@@ -146,7 +147,7 @@ def header_of(text: bytes) -> tuple[tuple[tuple[str, str], ...], bytes]:
         if found is not None:
             if len(fields) < _MOST_FIELDS:
                 fields.append((found[1].decode("ascii", "replace").lower(), _unfolded(found[2])))
-        elif fields and (line[:1] in (b" ", b"\t") or fields[-1][1].endswith(";")):
+        elif fields and (wrapped or line[:1] in (b" ", b"\t") or fields[-1][1].endswith(";")):
             name, value = fields[-1]
             if len(value) < _LONGEST_FIELD:
                 fields[-1] = name, f"{value} {_unfolded(line)}".strip()

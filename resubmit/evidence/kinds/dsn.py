@@ -66,7 +66,8 @@ def sniff(head: bytes, name: str) -> bool:
     if names & _OF_OTHERS:
         return False
     kind = next((value for known, value in fields if known == "content-type"), "").lower()
-    if "tlsrpt" in kind:
+    subject = next((value for known, value in fields if known == "subject"), "").lower()
+    if "tlsrpt" in kind or subject.startswith("report domain:"):
         return False
     if len(names & _OF_MAIL) >= 2:
         return True

@@ -13,6 +13,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from resubmit.evidence.mime import words
+
 _MESSAGE_FIELDS = frozenset(
     {
         "original-envelope-id",
@@ -46,7 +48,7 @@ _RECIPIENT_FIELDS = frozenset(
     }
 )
 _FIELD = re.compile(r"(?P<name>[A-Za-z][A-Za-z0-9-]{0,60})[ \t]*:[ \t]*(?P<value>.*)")
-_TYPED = re.compile(r"\s*([\w.+-]{1,40})\s*;\s*(.*)", re.DOTALL)
+_TYPED = re.compile(r"\s*([\w.+/-]{1,40})\s*;\s*(.*)", re.DOTALL)
 _STATUS = re.compile(r"(?<![\d.])([245])\s?\.\s?(\d{1,3})\s?\.\s?(\d{1,3})(?![\d.]*\d)")
 _MOST = 10_000
 """Recipients of one report."""
@@ -162,15 +164,17 @@ def untyped(value: str) -> str:
 
 
 def address_of(value: str) -> str:
-    """The address in a recipient field: without type, brackets, comment and xtext; "" when there is none."""
+    """The address in a recipient field: without type, brackets, route, comment and xtext; "" when there is
+    none. What is no address (a pipe, a file, an X.400 name) comes out as it stands."""
     found = _TYPED.fullmatch(value)
     kind, text = (found[1].lower(), found[2]) if found else ("", value)
-    text = text.strip()
+    text = re.sub(r"^\s*rfc822\s*;", "", text, flags=re.IGNORECASE).strip()
     bracketed = re.search(r"<([^<>]*)>", text)
     if bracketed and ("@" in bracketed[1] or "@" not in text):
         text = bracketed[1]
     text = re.sub(r"\s*\([^()]*\)\s*$", "", text) if "@" in text else text
-    text = text.strip().strip("'").removeprefix("mailto:")
+    text = words(text.strip().strip("'<>").removeprefix("mailto:"))
+    text = re.sub(r"^@[^:@\s]+(?:,@[^:@\s]+)*:(?=[^@]+@)", "", text)  # RFC 5321 appendix C
     if kind == "utf-8":
         text = re.sub(r"\\x\{([0-9A-Fa-f]{1,6})\}", _character, text)
     return re.sub(r"\+(2B|3D)(?=[^@]*@)", _character, text)

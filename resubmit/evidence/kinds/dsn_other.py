@@ -34,6 +34,13 @@ def report_marks(mail: Part, text: str) -> int:
     return marks
 
 
+def from_program(mail: Part) -> bool:
+    """Whether the sender is a mail server, by its name."""
+    return (
+        re.search(r"mailer-?daemon|post_?master|mail delivery", words(mail.first("from")), re.I) is not None
+    )
+
+
 def other_of(mail: Part, text: str) -> str:
     """What a mail without a status part is instead of a report, "" when it may be one."""
     kinds = set(_kinds(mail))
@@ -43,22 +50,21 @@ def other_of(mail: Part, text: str) -> str:
     if "message/feedback-report" in kinds or report == "feedback-report":
         return "this is a complaint of a reader about a mail that reached him"
     subject = words(mail.first("subject"))
-    sender = words(mail.first("from"))
     head = text[:_SHOWN]
     automatic = mail.first("auto-submitted").lower().startswith("auto-replied")
     automatic = automatic or mail.first("precedence").lower() in ("auto_reply", "auto-reply")
     automatic = automatic or any(mail.has(name) for name in _AUTOMATIC)
-    from_program = re.search(r"mailer-?daemon|post_?master|mail delivery", sender, re.I) is not None
-    strong = says("report", "text", head) and (from_program or says("report", "subject", subject))
+    by_program = from_program(mail)
+    strong = says("report", "text", head) and (by_program or says("report", "subject", subject))
     if strong or mail.has("x-failed-recipients"):
         return ""
     if (
         says("other", "away", subject)
-        or (automatic and not from_program)
-        or (says("other", "away", head) and not from_program)
+        or (automatic and not by_program)
+        or (says("other", "away", head) and not by_program)
     ):
         return "this is an automatic answer of a recipient: the mail reached him or his server"
-    if says("other", "challenge", subject) or (says("other", "challenge", head) and not from_program):
+    if says("other", "challenge", subject) or (says("other", "challenge", head) and not by_program):
         return "this asks the sender to confirm: the mail waits for that, or reached its server"
     if says("other", "virus", subject):
         return "this tells of a virus, not of a delivery"

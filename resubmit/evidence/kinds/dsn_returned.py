@@ -77,7 +77,7 @@ def original_in(text: str) -> Original:
     lines = text.split("\n", 2_000)[:2_000]
     if lines and lines[0].startswith(">"):
         lines = [re.sub(r"^> ?", "", line) for line in lines]
-    fields, _ = header_of("\n".join(lines).lstrip("\n").encode("utf-8", "replace"))
+    fields, _ = header_of("\n".join(lines).lstrip("\n").encode("utf-8", "replace"), wrapped=True)
     return original_of(Part(fields, "text/rfc822-headers")) if fields else Original()
 
 

@@ -22,13 +22,10 @@ from resubmit.meaning.classify import layers, meaning_of
 from resubmit.model.evidence import Cause, Status
 
 _ATOM = r"[^\s<>\"(),;:\[\]@|]"
-_ADDRESS = (
-    rf"<?(?P<address>(?:\"[^\"\n@]{{1,64}}\"|{_ATOM}{{1,128}})@(?:{_ATOM}{{1,255}}|\[[\d.:A-Fa-f]+\]))>?"
-)
-_NAME = (
-    rf"(?P<address>\"[^\"\n]{{1,200}}\"(?:@{_ATOM}+)?"
-    rf"|{_ATOM}{{1,128}}(?:@(?:{_ATOM}{{1,255}}|\[[\d.:A-Fa-f]+\]))?)"
-)
+_BEFORE = r"(?<![^\s<>\"(),;:\[\]@|'=])"
+_DOMAIN = rf"(?:{_ATOM}{{1,255}}|\[[\d.:A-Fa-f]+\])"
+_ADDRESS = rf"{_BEFORE}<?(?P<address>(?:\"[^\"\n@]{{1,64}}\"|{_ATOM}{{1,128}})@{_DOMAIN})>?"
+_NAME = rf"{_BEFORE}(?P<address>\"[^\"\n]{{1,200}}\"(?:@{_ATOM}+)?|{_ATOM}{{1,128}}(?:@{_DOMAIN})?)"
 _MOST_LINES = 5_000
 _LONGEST_LINE = 2_000
 _MOST = 2_000
@@ -51,7 +48,7 @@ _SURE_HEADER = re.compile(
     r"|(?:x-received|message-id|arc-seal|x-originating-ip|x-google-smtp-source)[ \t]*:)",
     re.IGNORECASE,
 )
-_ORIGINAL = re.compile(r"\((?:generated|expanded) from:? <?([^<>()\s]+)>?\)", re.IGNORECASE)
+_ORIGINAL = re.compile(r"\((?:ultimately )?(?:generated|expanded) from:? <?([^<>()\s]+)>?\)", re.IGNORECASE)
 _COMMAND = re.compile(
     r"\W*(?:>>>|sent <<<|in:|c:)\s*(?P<verb>[A-Z]{4}[^:<]*)(?::?\s*<(?P<address>[^<>]*)>)?", re.I
 )
@@ -68,23 +65,26 @@ _NOT_TOLD = re.compile(
 
 @dataclass(slots=True)
 class Told:
-    """One recipient of a notice: the address as written, the reason, the address before an alias."""
+    """One recipient of a notice: the address as written, the reason, the address before an alias. weak: it
+    was named in passing; beside: the reason stands on the address's own line."""
 
     address: str
     text: str = ""
     original: str = ""
     weak: bool = False
+    beside: bool = False
 
 
 @dataclass(slots=True)
 class Notice:
     """What a text says: its recipients, the status of all of them (None: not said), the returned message
-    that stands in it ("" for none), and the text without that."""
+    that stands in it ("" for none), the text without that, and what of it stands before the recipients."""
 
     told: list[Told] = field(default_factory=list)
     status: Status | None = None
     returned: str = ""
     text: str = ""
+    preface: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +159,15 @@ def notice_of(text: str, subject: str = "") -> Notice:
     end, begins = _end(lines)
     notice = Notice(returned="\n".join(lines[begins:]), text="\n".join(lines[:end]))
     notice.status = status_in_words(subject, notice.text)
-    notice.told = _told(lines[:end])
+    notice.told, first = _told(lines[:end])
+    notice.preface = " ".join(" ".join(lines[:first]).split())[:4_096]
     return notice
+
+
+def returned_in(text: str) -> str:
+    """The returned message that stands in a text, from its header on; "" when there is none."""
+    lines = text.split("\n", _MOST_LINES)[:_MOST_LINES]
+    return "\n".join(lines[_end(lines)[1] :])
 
 
 def _end(lines: list[str]) -> tuple[int, int]:
@@ -185,8 +192,8 @@ def _is_header(lines: list[str], at: int) -> bool:
     return fitting >= min(3, len(near)) and (at == 0 or not lines[at - 1].strip() or fitting >= 4)
 
 
-def _told(lines: list[str]) -> list[Told]:
-    """The recipients, with their reasons."""
+def _told(lines: list[str]) -> tuple[list[Told], int]:
+    """The recipients, with their reasons; the number of the line that names the first."""
     found: list[tuple[int, Told, _Line]] = []
     for number, line in enumerate(lines):
         if "@" not in line and ":" not in line:
@@ -222,7 +229,7 @@ def _told(lines: list[str]) -> list[Told]:
             known.text = told.text
     told_all = list(by_address.values())
     _fill(told_all, lines, answers)
-    return told_all
+    return told_all, chosen[0][0] if chosen else 0
 
 
 def _named(line: str, lines: list[str], number: int) -> tuple[Told, _Line] | None:
@@ -247,7 +254,7 @@ def _named(line: str, lines: list[str], number: int) -> tuple[Told, _Line] | Non
         reason = match.groupdict().get("reason") or ""
         if line_of.whole and not _HAS_CODE.match(reason):
             reason = _asked(lines, number) or line
-        return Told(address, reason.strip(" \t:-"), weak=line_of.weak), line_of
+        return Told(address, reason.strip(" \t:-"), weak=line_of.weak, beside=bool(reason.strip())), line_of
     return None
 
 
@@ -284,7 +291,7 @@ def _reason(lines: list[str], begins: int, until: int) -> str:
     texts = [_SENDMAIL.sub(r"\1", " ".join(paragraph)) for paragraph in paragraphs if paragraph]
     best = next((text for text in texts if _has_reply(text)), "")
     if not best and texts:
-        best = next((text for text in texts if _is_known(text)), " ".join(texts[:3]))
+        best = next((text for text in texts if is_telling(text)), " ".join(texts[:3]))
     return best[:_REASON]
 
 
@@ -297,8 +304,9 @@ def _continued(text: str, lines: list[str], begins: int, until: int) -> str:
     return text[:_REASON]
 
 
-def _is_known(text: str) -> bool:
-    return meaning_of(text).cause not in (Cause.OTHER, Cause.EXPIRED)
+def is_telling(text: str) -> bool:
+    """Whether a text has a reply or is known to mean something."""
+    return _has_reply(text) or meaning_of(text).cause is not Cause.OTHER
 
 
 def _has_reply(text: str) -> bool:
@@ -331,7 +339,7 @@ def _fill(told_all: list[Told], lines: list[str], answers: dict[str, str]) -> No
         if not reply:
             spare = spare or _any_reply(lines)
             reply = spare
-        if reply and (not told.text or not _is_telling(told.text)):
+        if reply and (not told.text or not _has_words(told.text)):
             told.text = reply
         elif reply and not _has_reply(told.text) and len(told_all) == 1:
             told.text = f"{told.text} {reply}" if reply not in told.text else told.text
@@ -339,7 +347,7 @@ def _fill(told_all: list[Told], lines: list[str], answers: dict[str, str]) -> No
             told.text = " ".join(" ".join(lines).split())[:_REASON]
 
 
-def _is_telling(text: str) -> bool:
+def _has_words(text: str) -> bool:
     return len(text) > 3 and re.search(r"[^\W\d_]{3}", text) is not None
 
 
