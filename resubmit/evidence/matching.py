@@ -25,6 +25,11 @@ from resubmit.model.recipient import State
 
 WITHOUT_ID: Ms = 90 * SECOND
 
+_BY_ID = "Message-ID and recipient"
+_BY_TIME = "sender, recipient, subject and time"
+_NO_ID = f"no message of ours has this {_BY_ID}"
+_NO_LIKE = f"no message of ours has this {_BY_TIME}"
+
 
 @dataclass(frozen=True, slots=True)
 class Home:
@@ -112,9 +117,14 @@ def match(
     key = message_key(evidence.message_id)
     if key:
         same = [c for c in candidates if message_key(c.message_id) == key]
-        return _among(evidence, same, "Message-ID and recipient", WINDOW + WHOLE_SECONDS, now)
+        return _among(evidence, same, _BY_ID, WINDOW + WHOLE_SECONDS, now)
     alike = [c for c in candidates if _looks_alike(evidence, c)]
-    return _among(evidence, alike, "sender, recipient, subject and time", WITHOUT_ID, now, by_time_only=True)
+    return _among(evidence, alike, _BY_TIME, WITHOUT_ID, now, by_time_only=True)
+
+
+def nobody(evidence: Evidence) -> Unmatched:
+    """The answer where no message may be meant."""
+    return Unmatched(_NO_ID if message_key(evidence.message_id) else _NO_LIKE)
 
 
 def _of_message(

@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from resubmit.evidence.digest import digest_of
-from resubmit.evidence.matching import Ambiguous, DestinationOf, Matched, MemberOf, match
+from resubmit.evidence.matching import Ambiguous, DestinationOf, Matched, MemberOf, match, nobody
 from resubmit.journal.verbs import Candidate, EvidenceRow, Member, Move, Observed, UnmatchedEvidence
 from resubmit.meaning.events import event_of
 from resubmit.model.envelope import address_key
@@ -61,31 +61,63 @@ def conclude(
     return Observed(row, "unmatched", answer.why, refile=refile)
 
 
-def at_once(
-    evidence: Evidence,
-    candidates: Sequence[Candidate],
-    *,
-    now: Ms,
-    endpoints: Endpoints,
-    destination_of: DestinationOf,
-    digest: bytes,
-) -> tuple[Observed, bool]:
-    """What the evidence does, where that is sure whatever else is or will be known of the messages (True);
-    else the evidence without an owner, to be decided with all the rest."""
-    observed = conclude(
-        evidence,
-        candidates,
-        (),
-        now=now,
-        endpoints=endpoints,
-        destination_of=destination_of,
-        digest=digest,
-    )
+def nobodys(
+    evidence: Evidence, *, now: Ms, endpoints: Endpoints, destination_of: DestinationOf, digest: bytes
+) -> Observed:
+    """The evidence where there is no message that it may be about: `conclude` without candidates."""
+    evidence = _arrived(evidence, endpoints, destination_of)
+    return Observed(row_of(evidence, digest, now), "unmatched", nobody(evidence).why)
+
+
+def is_sure(observed: Observed) -> bool:
+    """Whether what was concluded holds whatever else is or will be known of the messages."""
     # What binds an id, makes a member or tells of a group may give other rows their owner.
-    sure = observed.owner is not None and observed.no is not None and evidence.status is not Status.EXPANDED
-    if sure and not observed.binds and observed.member is None:
-        return observed, True
-    return unowned(observed), False
+    return (
+        observed.owner is not None
+        and observed.no is not None
+        and observed.row.status != Status.EXPANDED
+        and not observed.binds
+        and observed.member is None
+    )
+
+
+def lonely(concluded: Sequence[Observed], found: Sequence[Sequence[Candidate]]) -> dict[int, list[int]]:
+    """Messages that no rows but these may be about, with their places: if nothing was heard of a message
+    before, what was concluded of each of its rows alone is what all of them together come to.
+
+    They have no other candidate, and all bind one network message id to one offer.
+    """
+    of: dict[int, list[int]] = {}
+    spoilt: set[int] = set()
+    bound: dict[int, tuple[str, int]] = {}
+    for place, (one, candidates) in enumerate(zip(concluded, found, strict=True)):
+        if not candidates:
+            continue
+        message = candidates[0].message
+        of.setdefault(message, []).append(place)
+        offer = _offer(one, candidates[0]) if len(candidates) == 1 else None
+        if offer is None or bound.setdefault(message, (one.row.network_message_id, offer)) != (
+            one.row.network_message_id,
+            offer,
+        ):
+            spoilt.update(candidate.message for candidate in candidates)
+    return {message: places for message, places in of.items() if message not in spoilt}
+
+
+def _offer(one: Observed, candidate: Candidate) -> int | None:
+    """The offer that evidence binds its network message id to, None where it binds none."""
+    if one.owner is None or one.owner.message != candidate.message or not one.binds or one.member is not None:
+        return None
+    return next(
+        (
+            attempt.offer
+            for recipient in candidate.recipients
+            if recipient.n == one.owner.n
+            for attempt in recipient.attempts
+            if attempt.no == one.no
+        ),
+        None,
+    )
 
 
 def unowned(observed: Observed) -> Observed:
@@ -237,18 +269,6 @@ def row_of(evidence: Evidence, digest: bytes, now: Ms) -> EvidenceRow:
     )
 
 
-def _holder(row: EvidenceRow, status: Status) -> Holder:
-    """Who has the mail by a stored row: what a relay put off is still its own (design rule 7)."""
-    if status in (Status.FAILED, Status.EXPIRED):
-        return Holder.NOBODY
-    kept = status in (Status.DEFERRED, Status.PENDING) and row.source in _RELAYS
-    return Holder.RELAY if kept else Holder.FAR
-
-
-_RELAYS = frozenset({Source.POSTFIX_LOG, Source.EXCHANGE_TRACKING_LOG})
-"""Whose own words these are, of mail in their queues."""
-
-
 def evidence_of(row: EvidenceRow) -> Evidence:
     """A stored row as evidence again, without the advice."""
     known = row.cause is not None and row.scope is not None and row.mend is not None
@@ -278,3 +298,15 @@ def evidence_of(row: EvidenceRow) -> Evidence:
         place=row.place,
         raw=row.raw,
     )
+
+
+def _holder(row: EvidenceRow, status: Status) -> Holder:
+    """Who has the mail by a stored row: what a relay put off is still its own (design rule 7)."""
+    if status in (Status.FAILED, Status.EXPIRED):
+        return Holder.NOBODY
+    kept = status in (Status.DEFERRED, Status.PENDING) and row.source in _RELAYS
+    return Holder.RELAY if kept else Holder.FAR
+
+
+_RELAYS = frozenset({Source.POSTFIX_LOG, Source.EXCHANGE_TRACKING_LOG})
+"""Whose own words these are, of mail in their queues."""

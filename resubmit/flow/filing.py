@@ -18,7 +18,7 @@ from resubmit.evidence.resettle import resettle
 from resubmit.flow.wake import Wake
 from resubmit.handoff.routes import Table
 from resubmit.journal.door import Journal
-from resubmit.journal.verbs import Candidate, Cursor, UnmatchedEvidence
+from resubmit.journal.verbs import Candidate, Cursor, Observed, UnmatchedEvidence
 from resubmit.model.evidence import Evidence
 from resubmit.model.message import message_key
 from resubmit.model.moment import SECOND, Ms
@@ -56,6 +56,7 @@ class Filing:
         self._one = asyncio.Lock()
         self._swept: Ms = 0
         self._waiting: set[str] = set()
+        self._bound = False
 
     async def file(self, evidence: Sequence[Evidence], cursor: Cursor | None = None) -> list[str]:
         """Match and store; for each what became of it: matched, ambiguous, unmatched or known. cursor: how
@@ -69,49 +70,64 @@ class Filing:
 
     async def sweep(self, *, whole: bool = False) -> None:
         """Ask again for what has no owner and may have found one: of messages that had an attempt begun or
-        ended since the last sweep, and rows without a Message-ID. whole: for all of it."""
+        ended since the last sweep, and rows without a Message-ID (those of about that time, unless a network
+        message id was bound since). whole, and the first time: for all of it."""
         async with self._one:
             since, self._swept = self._swept, self._clock.now() - _OVERLAP
-            if not whole:
-                keys = sorted(self._waiting.union(await self._journal.stirred(since)))
-                self._waiting.clear()
-                for start in range(0, len(keys), _BATCH):
-                    await self._settle([({key}, set()) for key in keys[start : start + _BATCH]])
-            after = 0
-            while stored := await self._journal.unmatched(after, _BATCH, keyless=not whole):
+            whole = whole or not since
+            keys = set(await (self._journal.unowned_of_ours() if whole else self._journal.stirred(since)))
+            asked = sorted(keys | self._waiting)
+            self._waiting.clear()
+            for start in range(0, len(asked), _BATCH):
+                await self._settle([({key}, set()) for key in asked[start : start + _BATCH]])
+            bound, self._bound = self._bound, False
+            after, near = 0, None if whole or bound else since
+            while stored := await self._journal.unmatched(after, _BATCH, keyless=True, since=near):
                 after = stored[-1].id
                 await self._ask_again(stored)
 
     async def _file(self, evidence: Sequence[Evidence], cursor: Cursor | None) -> list[str]:
         now = self._clock.now()
         candidates = await self._journal.candidates([matching.lookup_of(item) for item in evidence])
-        observed = [
-            settle.at_once(
-                item,
-                found,
-                now=now,
-                endpoints=self._endpoints,
-                destination_of=self._home,
-                digest=digest_of(item),
-            )
+        said = {"now": now, "endpoints": self._endpoints, "destination_of": self._home}
+        concluded = [
+            settle.conclude(item, found, (), digest=digest_of(item), **said)  # type: ignore[arg-type]
+            if found
+            else settle.nobodys(item, digest=digest_of(item), **said)  # type: ignore[arg-type]
             for item, found in zip(evidence, candidates, strict=True)
         ]
-        filed = await self._journal.observe([one for one, _ in observed], cursor)
+        alone = await self._alone(concluded, candidates)
+        sure = [i in alone or settle.is_sure(one) for i, one in enumerate(concluded)]
+        observed = [
+            one if sure[i] else settle.unowned(one) if candidates[i] else one
+            for i, one in enumerate(concluded)
+        ]
+        filed = await self._journal.observe(observed, cursor)
+        self._bound = self._bound or bool(alone)
         overtaken = [i for i, done in enumerate(filed) if done.outcome == "stale"]
         if overtaken:
-            kept = [settle.unowned(observed[i][0]) for i in overtaken]
+            kept = [settle.unowned(observed[i]) for i in overtaken]
             for i, done in zip(overtaken, await self._journal.observe(kept, cursor), strict=True):
                 filed[i] = done
         groups: list[_Group] = []
-        for i, ((_, sure), found, done) in enumerate(zip(observed, candidates, filed, strict=True)):
-            new = done.outcome == "new" and (not sure or i in overtaken)
+        for i, (found, done) in enumerate(zip(candidates, filed, strict=True)):
+            new = done.outcome == "new" and (not sure[i] or i in overtaken)
             if found and (new or done.outcome == "fuller") and done.evidence is not None:
                 groups.append(({message_key(c.message_id) for c in found}, {done.evidence}))
         matches = await self._settle(groups)
         return [
             matches.get(done.evidence or 0, one.match) if done.outcome == "new" else "known"
-            for (one, _), done in zip(observed, filed, strict=True)
+            for one, done in zip(observed, filed, strict=True)
         ]
+
+    async def _alone(self, concluded: Sequence[Observed], found: Sequence[Sequence[Candidate]]) -> set[int]:
+        """The places of what is the first and only word about a message, and so needs no other to decide."""
+        lonely = settle.lonely(concluded, found)
+        if not lonely:
+            return set()
+        asked = [(message_key(found[places[0]][0].message_id), message) for message, places in lonely.items()]
+        answers = await self._journal.alone(asked)
+        return {i for (_, message), yes in zip(asked, answers, strict=True) if yes for i in lonely[message]}
 
     async def _ask_again(self, stored: Sequence[UnmatchedEvidence]) -> None:
         lookups = [matching.lookup_of(settle.evidence_of(each.row)) for each in stored]
@@ -146,6 +162,7 @@ class Filing:
             rebinds = [one for settled in all_settled for one in settled.rebinds]
             if observed or rebinds:
                 await self._journal.observe(observed, None, rebinds)
+                self._bound = self._bound or bool(rebinds)
                 changed = True
             left = [
                 group

@@ -1,16 +1,18 @@
 """What evidence may be about: messages by their keys, and stored evidence that has no owner yet. Read only.
 
-Limits: keys are indexed by day (no index in random order at intake), so a look-up goes through the days the
-journal holds: 11 µs for 4 of them, 59 for 32.
+Limits: by key as in keys.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import json
+from collections.abc import Sequence
 
 from resubmit.journal.codec import day_of, read_words
 from resubmit.journal.connection import sqlite3
+from resubmit.journal.keys import Keys
 from resubmit.journal.observing import COLUMNS
+from resubmit.journal.sieve import Sieves
 from resubmit.journal.verbs import (
     Candidate,
     CandidateAttempt,
@@ -21,51 +23,13 @@ from resubmit.journal.verbs import (
     StoredEvidence,
     UnmatchedEvidence,
 )
-from resubmit.model.envelope import address_key, parameter
+from resubmit.model.envelope import parameter
 from resubmit.model.evidence import Cause, Holder, Mend, Scope
-from resubmit.model.moment import MINUTE, Ms
+from resubmit.model.moment import Ms
 from resubmit.model.recipient import RecipientKey, State
-
-_NEAR: Ms = 12 * MINUTE
-"""How far from a row's time of receipt an attempt is looked for: the 10 minutes of rule 2, whole seconds,
-and clocks that differ."""
 
 _MANY = 200
 """So many candidates are looked at for one row; more can't be told apart anyway."""
-
-# One aggregate a query: only then SQLite reads an end of the index and not all of it.
-_DAYS = {
-    "message": "select (select min(day) from message), (select max(day) from message)",
-    "binding": "select (select min(day) from binding), (select max(day) from binding)",
-    "offer": """select (select min(day) from offer where next_key is not null),
-        (select max(day) from offer where next_key is not null)""",
-    "evidence": """select (select min(day) from evidence where message is null),
-        (select max(day) from evidence where message is null)""",
-}
-
-_BY_KEY = "select id from message where day = ? and key = ?"
-
-_BY_NETWORK_ID = """
-select o.message
-from binding b
-join offer o on o.id = b.offer
-where b.day = ? and b.network_message_id = ?
-"""
-
-_BY_NEXT_KEY = "select message from offer where day = ? and next_key = ? and next_key is not null"
-
-_BY_TIME = """
-select distinct o.message
-from offer o
-join message m on m.id = o.message
-where o.ended_at between ? and ? and o.ended_at is not null
-    and lower(m.sender) = ?
-    and exists (
-        select 1 from recipient r
-        where r.message = o.message and lower(r.address) = ?)
-order by o.ended_at
-limit ?
-"""
 
 _MESSAGE = "select received_at, message_id, sender, subject, size from message where id = ?"
 
@@ -114,14 +78,14 @@ order by id
 limit ?
 """  # noqa: S608
 
+_COUNT_UNOWNED = "select count(*) from (select 1 from evidence where message is null limit ?)"
+
 _STIRRED = """
 select distinct m.key
 from offer o
 join message m on m.id = o.message
 where o.ended_at >= ? and o.ended_at is not null
 """
-
-_IS_UNOWNED = "select 1 from evidence where message is null and day = ? and key = ? limit 1"
 
 _OWNED = f"""
 select id, match, message, n, no, {COLUMNS}
@@ -137,8 +101,9 @@ where id = ?
 
 _OF_KEY = f"""
 select id, match, message, n, no, {COLUMNS}
-from evidence
-where message is null and day = ? and key = ?
+from (select value as asked from json_each(?1)) d
+cross join evidence
+where message is null and day = d.asked and key = ?2
 """  # noqa: S608
 
 _LINKED = "select message, n from evidence_link where evidence = ?"
@@ -148,13 +113,17 @@ _IS_KNOWN = "select 1 from evidence where source = ? and digest = ?"
 _NEVER_CONNECTED = frozenset({"lookup", "connect"})
 
 
-def candidates(connection: sqlite3.Connection, lookups: Sequence[Lookup]) -> list[list[Candidate]]:
+def candidates(
+    connection: sqlite3.Connection, lookups: Sequence[Lookup], sieves: Sieves | None = None
+) -> list[list[Candidate]]:
     """For each lookup the messages it may be about, oldest first, with recipients and attempts."""
+    if sieves is not None:
+        sieves.keep_up(connection)
     made: dict[int, Candidate | None] = {}
     answers: list[list[Candidate]] = []
-    for lookup in lookups:
+    for messages in Keys(connection, sieves).of_lookups(lookups):
         found: list[Candidate] = []
-        for message in sorted(set(_messages(connection, lookup)))[-_MANY:]:
+        for message in sorted(messages)[-_MANY:]:
             if message not in made:
                 made[message] = _candidate(connection, message)
             if (candidate := made[message]) is not None:
@@ -163,36 +132,10 @@ def candidates(connection: sqlite3.Connection, lookups: Sequence[Lookup]) -> lis
     return answers
 
 
-def _messages(connection: sqlite3.Connection, lookup: Lookup) -> Iterator[int]:
-    if lookup.attempt_message is not None:
-        yield lookup.attempt_message
-    if lookup.network_message_id:
-        yield from _through(connection, "binding", _BY_NETWORK_ID, lookup.network_message_id, None)
-    if lookup.queue_id:
-        yield from _through(connection, "offer", _BY_NEXT_KEY, lookup.queue_id, None)
-    if lookup.key:
-        yield from _through(connection, "message", _BY_KEY, lookup.key, lookup.received_at)
-    elif lookup.received_at is not None and lookup.recipient:
-        span = (lookup.received_at - _NEAR, lookup.received_at + _NEAR)
-        who = (address_key(lookup.sender), address_key(lookup.recipient))
-        yield from (row[0] for row in connection.execute(_BY_TIME, (*span, *who, _MANY)))
-
-
-def _through(
-    connection: sqlite3.Connection, table: str, query: str, key: str, until: Ms | None
-) -> Iterator[int]:
-    """Ask day by day, from the oldest the table holds to the day after `until` (None: to its newest)."""
-    for day in _days(connection, table, until):
-        yield from (row[0] for row in connection.execute(query, (day, key)))
-
-
-def _days(connection: sqlite3.Connection, table: str, until: Ms | None) -> Iterable[int]:
-    first, last = connection.execute(_DAYS[table]).fetchone()
-    if first is None:
-        return ()
-    if until is not None:
-        last = min(last, day_of(until) + 1)
-    return range(first, last + 1)
+def alone(connection: sqlite3.Connection, wanted: Sequence[tuple[str, int]]) -> list[bool]:
+    """For each Message-ID key and message whether it is the only one with the key, and unheard of."""
+    keys = Keys(connection)
+    return [keys.is_alone(key, message) for key, message in wanted]
 
 
 def _candidate(connection: sqlite3.Connection, message: int) -> Candidate | None:
@@ -250,29 +193,42 @@ def _original(parameters: tuple[str, ...]) -> str:
 
 
 def unmatched(
-    connection: sqlite3.Connection, after: int, limit: int, keyless: bool
+    connection: sqlite3.Connection, after: int, limit: int, keyless: bool, since: Ms | None = None
 ) -> list[UnmatchedEvidence]:
-    """Stored evidence without an owner, by id from `after` on; keyless: only what has no Message-ID."""
+    """Stored evidence without an owner, by id from `after` on; keyless: only what has no Message-ID, and
+    tells of the time from the day before `since` on."""
     if not keyless:
         rows = connection.execute(_ALL_UNMATCHED, (after, limit)).fetchall()
     else:
         rows = []
-        for day in _days(connection, "evidence", None):
+        first = 0 if since is None else day_of(since) - 1
+        for day in Keys(connection).days("evidence"):
+            if day < first:
+                continue
             rows += connection.execute(_KEYLESS, (day, after, limit)).fetchall()
         rows = sorted(rows, key=lambda row: row[0])[:limit]
     return [_unmatched(row) for row in rows]
 
 
+def count_unowned(connection: sqlite3.Connection, limit: int) -> int:
+    """How much evidence is nobody's, as far as `limit`."""
+    (count,) = connection.execute(_COUNT_UNOWNED, (limit,)).fetchone()
+    return int(count)
+
+
+def unowned_of_ours(connection: sqlite3.Connection, sieves: Sieves | None) -> list[str]:
+    """The Message-ID keys of which there is evidence of nobody's, and a message."""
+    if sieves is not None:
+        sieves.keep_up(connection)
+    return Keys(connection, sieves).unowned_of_ours()
+
+
 def stirred(connection: sqlite3.Connection, since: Ms) -> list[str]:
     """The Message-ID keys of which evidence has no owner, and a message had an attempt end since then."""
-    days = _days(connection, "evidence", None)
-    if not days:
+    keys = Keys(connection)
+    if not keys.days("evidence"):
         return []
-    return [
-        key
-        for (key,) in connection.execute(_STIRRED, (since,)).fetchall()
-        if key and any(connection.execute(_IS_UNOWNED, (day, key)).fetchone() for day in days)
-    ]
+    return [key for (key,) in connection.execute(_STIRRED, (since,)) if key and keys.is_unowned(key)]
 
 
 def gathered(
@@ -281,14 +237,15 @@ def gathered(
     """For each group of Message-ID keys and evidence ids: the messages of those keys and of the owners of
     that evidence, and all evidence that is theirs, or is of those keys and nobody's, or is named by id."""
     answers = []
+    by_key = Keys(connection)
+    days = json.dumps(by_key.days("evidence"))
     for keys, ids in wanted:
         found = {identity: _stored(connection, _BY_ID, (identity,)) for identity in ids}
         rows = {each.id: each for stored in found.values() for each in stored}
         messages = {each.owner.message for each in rows.values() if each.owner is not None}
         for key in keys:
-            messages.update(_through(connection, "message", _BY_KEY, key, None))
-            for day in _days(connection, "evidence", None):
-                rows |= {each.id: each for each in _stored(connection, _OF_KEY, (day, key))}
+            messages.update(by_key.messages("message", key))
+            rows |= {each.id: each for each in _stored(connection, _OF_KEY, (days, key))}
         for message in messages:
             rows |= {each.id: each for each in _stored(connection, _OWNED, (message,))}
         candidates = [_candidate(connection, message) for message in sorted(messages)[-_MANY:]]

@@ -34,6 +34,9 @@ COLUMNS = """source, digest, status, recipient, original_recipient, group_addres
     remote, cause, scope, mend, file, place, raw, read_at"""
 """The columns of an EvidenceRow, in its order."""
 
+_ASKED = 500
+"""Digests asked for in one statement."""
+
 _KNOWN = """
 select id, message, received_at, size, recipient, original_recipient, group_address, message_id, sender,
     subject, remote
@@ -57,6 +60,15 @@ where id = ?
 _INSERT = f"""
 insert into evidence ({COLUMNS}, day, match, why, message, n, no)
 values ({", ".join("?" * 33)})
+"""  # noqa: S608
+
+_KNOWN_OF = "select digest from evidence where source = ? and digest in ({})"
+
+_NEWEST = "select coalesce(max(id), 0) from evidence"
+
+_INSERT_AS = f"""
+insert into evidence (id, {COLUMNS}, day, match, why)
+values ({", ".join("?" * 31)})
 """  # noqa: S608
 
 _REFILE = """
@@ -133,7 +145,7 @@ def observe(
 
     `known`: it is there already. `fuller`: it is, and said less than now. `stale`: an attempt has begun or a
     recipient was made since it was decided, nothing of it is stored: decide again. `at`: when it was read,
-    for the history. `rebinds` come first.
+    for the history. `rebinds` come first; what is nobody's and moves nobody comes last.
     """
     for rebind in rebinds:
         which = (rebind.offer, rebind.network_message_id)
@@ -141,10 +153,45 @@ def observe(
             connection.execute(_UNBIND, which)
         else:
             connection.execute(_BIND_OFFER, (*which, day_of(rebind.at)))
-    answers = [_file(connection, one, at) for one in observed]
-    if cursor is not None and all(answer.outcome != "stale" for answer in answers):
+    told = [None if _is_plain(one) else _file(connection, one, at) for one in observed]
+    kept = iter(_keep(connection, [one for one in observed if _is_plain(one)], at))
+    answers = [next(kept) if answer is None else answer for answer in told]
+    if cursor is not None:
         connection.execute(_CURSOR, (cursor.source, cursor.name, cursor.position, at))
     return answers
+
+
+def _is_plain(observed: Observed) -> bool:
+    """Whether it is to be kept and does nothing, as most rows of a trace."""
+    return observed.owner is None and observed.refile is None and not observed.moves
+
+
+def _keep(connection: sqlite3.Connection, observed: Sequence[Observed], at: Ms) -> list[Filed]:
+    """Store what does nothing, all at once; one answer each."""
+    known: set[tuple[str, bytes]] = set()
+    for source in {one.row.source for one in observed}:
+        digests = [one.row.digest for one in observed if one.row.source == source]
+        for start in range(0, len(digests), _ASKED):
+            asked = digests[start : start + _ASKED]
+            query = _KNOWN_OF.format(", ".join("?" * len(asked)))
+            known.update((source, bytes(d)) for (d,) in connection.execute(query, (source, *asked)))
+    (newest,) = connection.execute(_NEWEST).fetchone()
+    rows: list[tuple[object, ...]] = []
+    answers: list[Filed | None] = []
+    for one in observed:
+        row = one.row
+        if (row.source, row.digest) in known:
+            answers.append(None)
+            continue
+        known.add((row.source, row.digest))
+        newest += 1
+        rows.append((newest, *values(row), day_of(_when(row)), one.match, clean(one.why)))
+        answers.append(Filed("new", newest))
+    connection.executemany(_INSERT_AS, rows)
+    return [
+        _file(connection, one, at) if answer is None else answer
+        for one, answer in zip(observed, answers, strict=True)
+    ]
 
 
 def _file(connection: sqlite3.Connection, observed: Observed, at: Ms) -> Filed:

@@ -33,6 +33,7 @@ from resubmit.journal.connection import (
 )
 from resubmit.journal.lock import Lock
 from resubmit.journal.reserve import Floors, Reserve
+from resubmit.journal.sieve import Sieves
 from resubmit.journal.verbs import GateRow
 from resubmit.journal.writer import QUEUE_OCTETS, Stats, Work, Writer
 from resubmit.model.ids import IdMaker
@@ -82,6 +83,8 @@ class Opened:
         self._pruned: dict[str, int] = {}
         self._gates: dict[str, GateRow] | None = None
         self._turns = 0
+        self._sieves: Sieves | None = None
+        self._looked_up = 0
         self._reserve = Reserve(folder, settings.reserve)
         self._bodies = Bodies(folder, inline=inline, faults=faults)
         self._connection = connection

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
-from resubmit.journal import due, faults, gates, incidents, lookups, mail, notices, recovery_reads, standings
+from resubmit.journal import (
+    due,
+    faults,
+    gates,
+    incidents,
+    keys,
+    lookups,
+    mail,
+    notices,
+    recovery_reads,
+    sieve,
+    standings,
+)
 from resubmit.journal.bodies import FileSpool
 from resubmit.journal.connection import sqlite3
 from resubmit.journal.opened import Opened
@@ -34,6 +46,8 @@ from resubmit.model.moment import Ms
 from resubmit.model.recipient import RecipientKey, State
 
 _ATTEMPT_TIMES = "select begun_at from offer order by id desc limit ?"
+_SIEVED_FROM = 5000
+"""So many look-ups after the start it is worth to learn which keys the journal holds."""
 _CURSOR = "select position from cursor where source = ? and name = ?"
 
 
@@ -96,7 +110,31 @@ class Reads(Opened):
 
     async def candidates(self, wanted: Sequence[Lookup]) -> list[list[Candidate]]:
         """For each lookup the messages it may be about."""
-        return await self._read(lambda connection: lookups.candidates(connection, wanted))
+        if self._sieves is None or self._sieves.is_full:
+            self._looked_up += len(wanted)
+            if self._looked_up >= _SIEVED_FROM:
+                await self._sieve()
+        ready = self._ready_sieves()
+        return await self._read(lambda connection: lookups.candidates(connection, wanted, ready))
+
+    def _ready_sieves(self) -> sieve.Sieves | None:
+        return self._sieves if self._sieves is not None and self._sieves.is_ready else None
+
+    async def _sieve(self) -> None:
+        """Learn which keys the journal holds, a day at a time so that others may read in between."""
+        self._looked_up = 0
+        sieves = await self._read(sieve.begin)
+        self._sieves = sieves  # what is bound from here on is told to it; what was before is on the disk
+        await self._write(lambda connection: None)
+        for table, days in (await self._read(keys.days)).items():
+            for day in days:
+                await self._read(lambda connection, t=table, d=day: sieves.load(connection, t, d))  # type: ignore[misc]
+        sieves.is_ready = True
+
+    async def alone(self, wanted: Sequence[tuple[str, int]]) -> list[bool]:
+        """For each Message-ID key and message whether no other message has the key, and nothing was ever
+        heard of either."""
+        return await self._read(lambda connection: lookups.alone(connection, wanted))
 
     async def gathered(self, wanted: Sequence[tuple[Sequence[str], Sequence[int]]]) -> list[Gathered]:
         """For each group of Message-ID keys and evidence ids: messages that can be mistaken for each other,
@@ -104,10 +142,22 @@ class Reads(Opened):
         return await self._read(lambda connection: lookups.gathered(connection, wanted))
 
     async def unmatched(
-        self, after: int = 0, limit: int = 500, *, keyless: bool = False
+        self, after: int = 0, limit: int = 500, *, keyless: bool = False, since: Ms | None = None
     ) -> list[UnmatchedEvidence]:
-        """Stored evidence without an owner, by id from `after` on; keyless: what has no Message-ID."""
-        return await self._read(lambda connection: lookups.unmatched(connection, after, limit, keyless))
+        """Stored evidence without an owner, by id from `after` on; keyless: what has no Message-ID, and tells
+        of the time from the day before `since` on."""
+        return await self._read(
+            lambda connection: lookups.unmatched(connection, after, limit, keyless, since)
+        )
+
+    async def unowned_of_ours(self) -> list[str]:
+        """All Message-ID keys with evidence of nobody's that a message has."""
+        if self._ready_sieves() is None:
+            count = await self._read(lambda connection: lookups.count_unowned(connection, _SIEVED_FROM))
+            if count >= _SIEVED_FROM:
+                await self._sieve()
+        ready = self._ready_sieves()
+        return await self._read(lambda connection: lookups.unowned_of_ours(connection, ready))
 
     async def stirred(self, since: Ms) -> list[str]:
         """Message-ID keys with evidence of nobody's, of which a message had an attempt end since then."""

@@ -197,8 +197,7 @@ create table evidence (
 ) strict;
 create unique index evidence_once on evidence (source, digest);
 create index evidence_of on evidence (message, n) where message is not null;
-create index evidence_unowned on evidence (day, key) where message is null;
-create index evidence_waiting on evidence (tries, id) where message is null;
+create index evidence_unowned on evidence (day, key, message) where message is null;
 create index evidence_by_reading on evidence (read_at);
 create index evidence_fault on evidence (read_at) where scope in ('route', 'destination');
 create index evidence_delivered on evidence (read_at) where status = 'delivered';

@@ -39,11 +39,11 @@ class Heading:
 def message_id_of(text: str) -> str:
     """The Message-ID in a field body, folded lines joined, with its angle brackets; the stripped text when
     it has none (Exchange makes `<[guid]@host>`, some senders no brackets)."""
-    joined = re.sub(r"\s+", "", text)
+    joined = "".join(text.split())
     found = _MESSAGE_ID.search(joined)
     return found[0] if found else joined
 
 
 def message_key(message_id: str) -> str:
     """A Message-ID as it is compared: no blanks, brackets or case."""
-    return re.sub(r"\s+", "", message_id).strip("<>").lower()
+    return "".join(message_id.split()).strip("<>").lower()
