@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from resubmit.evidence.ownership import WHOLE_SECONDS, WINDOW, Owned, gap, own
+from resubmit.evidence.ownership import WHOLE_SECONDS, WINDOW, Owned, gap, own, whose
 from resubmit.journal.verbs import Candidate, CandidateRecipient, Lookup
 from resubmit.model.envelope import address_key
 from resubmit.model.evidence import Evidence
@@ -200,14 +200,17 @@ def _matched(
     why: str,
     key_no: int | None = None,
 ) -> Matched:
-    """The recipient row it belongs to: an address has two once its mail was sent again for a lost mailbox."""
-    for recipient in reversed(places):
-        owned = own(evidence, recipient, key_no)
-        if owned is not None:
-            return Matched(candidate, recipient, owned, f"{why}; {owned.why}")
-    recipient = places[-1]
-    waits = any(attempt.ended_at is None for attempt in recipient.attempts)
-    return Matched(candidate, recipient, None, why, waits)
+    """The recipient row it belongs to: an address has two once its mail was sent again for a lost mailbox.
+
+    Rule 2 goes over the attempts of both; what belongs to none of them is of the first: it must not settle
+    the one that is to be sent.
+    """
+    recipient = whose(evidence, places, key_no)
+    owned = own(evidence, recipient, key_no)
+    if owned is not None:
+        return Matched(candidate, recipient, owned, f"{why}; {owned.why}")
+    waits = any(attempt.ended_at is None for place in places for attempt in place.attempts)
+    return Matched(candidate, places[0], None, why, waits)
 
 
 def _recipients(evidence: Evidence, candidate: Candidate, *, sure: bool) -> list[CandidateRecipient]:

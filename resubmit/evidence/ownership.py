@@ -10,6 +10,7 @@ binds its id.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from resubmit.journal.verbs import CandidateAttempt, CandidateRecipient
@@ -74,6 +75,29 @@ def own(evidence: Evidence, recipient: CandidateRecipient, key_no: int | None = 
         return None
     why = f"taken within {-(-distance // SECOND)} s of attempt {attempt.no}"
     return Owned(attempt.no, why, _binds(attempt, network))
+
+
+def whose(
+    evidence: Evidence, rows: Sequence[CandidateRecipient], key_no: int | None = None
+) -> CandidateRecipient:
+    """Of several rows of one address the one whose attempt the evidence may belong to: by our key, a bound
+    network message id, the nearest time; else the first."""
+    network = evidence.network_message_id
+    if key_no is not None:
+        named = [row for row in rows if any(a.no == key_no for a in row.attempts)]
+        return named[-1] if named else rows[0]
+    for row in rows:
+        if network and any(network in a.network_message_ids for a in row.attempts):
+            return row
+    if evidence.received_at is None:
+        return rows[0]
+    near = [
+        (abs(when - evidence.received_at), -attempt.no, place)
+        for place, row in enumerate(rows)
+        for attempt in row.attempts
+        if (when := _when(attempt)) is not None and may_own(attempt, network)
+    ]
+    return rows[min(near)[2]] if near else rows[0]
 
 
 def _when(attempt: CandidateAttempt) -> Ms | None:

@@ -75,6 +75,7 @@ def outcome_of(
         due.received_at,
         give_up_after=give_up_after,
         expires_after=destination.expires_after if destination else give_up_after,
+        was=recipient,
     )
     again = at + retry_after(due.failures, chance) if weighed.again else None
     meaning = weighed.meaning

@@ -202,11 +202,12 @@ class Recover:
         if order.recall:
             await journal.recall(order.recall, now)
             await journal.set_job_items(job, [(key, fate.WAITING, None) for key in order.recall])
-        if order.skip:
-            await journal.set_job_items(job, [(key, fate.SKIPPED, None) for key in order.skip])
-        if order.used_up:
-            await bring(self._journal, order.used_up, now)
-            await journal.set_job_items(job, [(due.key, fate.SKIPPED, None) for due in order.used_up])
+        await bring(journal, order.used_up, now)
+        if order.leaves_out:
+            await journal.set_job_items(job, [(key, fate.SKIPPED, None) for key in order.leaves_out])
+        if order.again:
+            made = await journal.send_again(job, order.again, now, order.again_until)
+            log.info(logbook.JOB_SENDS_AGAIN, job=job, recipients=len(made))
         ended_at = now if order.ended else None
         stepped = await journal.step_job(job, order.was, order.state, order.stage.to_text(), ended_at)
         if isinstance(stepped, Stale):

@@ -99,7 +99,8 @@ where message = ? and n = ? and state = ?
 
 _RECALL = """
 update recipient
-set lane = 0, job = null, due_at = case when state in ('journaled', 'retrying') then due_at end
+set lane = 0, job = null,
+    due_at = case when state = 'retrying' or (state = 'journaled' and attempt = 0) then due_at end
 where message = ? and n = ? and state = ? and job is not null
 """
 
@@ -252,7 +253,7 @@ def make_due(
             if job is not None and (row is None or row.state is not State.SENDING):
                 connection.execute(_ITEM_SKIP, (job, key.message, key.n))
             continue
-        lane = 1 if job is not None and row.state not in _NEW_MAIL else 0
+        lane = 1 if job is not None and (row.state not in _NEW_MAIL or moves.is_again(row)) else 0
         connection.execute(_MAKE_DUE, (at, lane, job, route, key.message, key.n, row.state))
         if job is not None:
             connection.execute(_ITEM_RELEASE, (at, job, key.message, key.n))

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from resubmit.errors import JournalError
 from resubmit.journal import (
+    again,
     attempts,
     backup,
     gates,
@@ -227,6 +228,12 @@ class Journal(Reads):
             lambda connection: incidents.step_job(connection, job, from_state, to_state, stage, ended_at),
             "job",
         )
+
+    async def send_again(
+        self, job: int, keys: Sequence[RecipientKey], at: Ms, deadline: Ms
+    ) -> list[RecipientKey]:
+        """Beside each delivered recipient that waits in the job stands a new one, waiting in its place."""
+        return await self._write(lambda connection: again.make(connection, job, keys, at, deadline), "job")
 
     async def pause_job(self, job: int, paused: bool) -> Stale | None:
         """Whether a person has stopped the job stands in its options; Stale when it is over."""

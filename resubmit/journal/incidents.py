@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from resubmit.journal import moves
 from resubmit.journal.codec import clean, maybe
 from resubmit.journal.connection import sqlite3
-from resubmit.journal.verbs import IncidentRow, JobAsk, JobItem, JobRow, Stale
+from resubmit.journal.verbs import IncidentRow, JobAsk, JobItem, JobRow, Move, Stale
 from resubmit.model.evidence import Cause, Scope
 from resubmit.model.moment import Ms
-from resubmit.model.recipient import RecipientKey, State
+from resubmit.model.recipient import Event, RecipientKey, State
 
 _OPEN = """
 insert into incident (destination, route, cause, opened_at, state, fault_from)
@@ -106,7 +106,8 @@ where job = ? and message = ? and n = ? and state in ('waiting', 'released')
 
 _TAKE_BACK = """
 update recipient
-set job = null, lane = 0, due_at = case when state in ('journaled', 'retrying') then due_at end
+set job = null, lane = 0,
+    due_at = case when state = 'retrying' or (state = 'journaled' and attempt = 0) then due_at end
 where message = ? and n = ? and job = ? and state <> 'sending'
 """
 
@@ -215,7 +216,7 @@ def step_job(
     """The job stands at `to_state`; Stale when it stood elsewhere. `stage` alone may change.
 
     A job that is cancelled or has failed lets its recipients go: those made due and not under way are due no
-    longer (ours to retry stay so), and their items are skipped.
+    longer (ours to retry stay so), and their items are skipped. What it made to be sent again is cancelled.
     """
     if not connection.execute(_STEP, (to_state, stage, ended_at, job, from_state)).rowcount:
         return Stale(f"job {job} is not {from_state}")
@@ -226,6 +227,10 @@ def step_job(
                 continue  # its outcome settles the item
             connection.execute(_SKIP, (job, message, n))
             connection.execute(_TAKE_BACK, (message, n, job))
+            if row is not None and moves.is_again(row):
+                why = f"job {job} is {to_state}, and it had not gone"
+                at = ended_at if ended_at is not None else row.since
+                moves.apply(connection, Move(message, n, Event.OPERATOR_CANCELLED, at, why, row.attempt))
     return None
 
 

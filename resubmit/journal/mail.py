@@ -65,6 +65,8 @@ from recipient
 where message = ?
 """
 
+_NUMBERS_USED = "select address, attempt from recipient where message = ?"
+
 _RECIPIENTS = """
 select n, address
 from recipient
@@ -124,9 +126,15 @@ def record(connection: sqlite3.Connection, message: int, arrival: Arrival) -> in
 
 
 def _insert(
-    connection: sqlite3.Connection, message: int, n: int, recipient: ArrivingRecipient, at: Ms
+    connection: sqlite3.Connection,
+    message: int,
+    n: int,
+    recipient: ArrivingRecipient,
+    at: Ms,
+    attempt: int | None = None,
 ) -> None:
-    attempt = 0 if recipient.state is State.JOURNALED else 1
+    if attempt is None:
+        attempt = 0 if recipient.state is State.JOURNALED else 1
     where = (recipient.destination, recipient.route, recipient.state)
     times = (recipient.holder, recipient.deadline, recipient.due_at)
     origin = (recipient.derived_from, recipient.again_of)
@@ -152,11 +160,18 @@ def _taken_elsewhere(
 def add_recipient(
     connection: sqlite3.Connection, message: int, recipient: ArrivingRecipient, at: Ms, why: str
 ) -> int:
-    """One more recipient of a message that is there (a redirect, or the same one again); returns its n."""
+    """One more recipient of a message that is there (a redirect, or the same one again); returns its n.
+
+    Its attempts go on from the numbers that its address had: so `<journal id>.<n>` and an address name one
+    attempt, however many rows the address has.
+    """
     (n,) = connection.execute(_NEXT_N, (message,)).fetchone()
     if n is None:
         raise JournalError("there is no such message")
-    _insert(connection, message, n, recipient, at)
+    wanted = address_key(recipient.address)
+    used = connection.execute(_NUMBERS_USED, (message,)).fetchall()
+    last = max((number for address, number in used if address_key(address) == wanted), default=0)
+    _insert(connection, message, n, recipient, at, last)
     event = "derived" if recipient.derived_from is not None else "added"
     row = moves.find(connection, message, n)
     assert row is not None

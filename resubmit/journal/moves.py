@@ -160,6 +160,11 @@ class Row:
     failures: int
 
 
+def is_again(row: Row) -> bool:
+    """Whether it was made to be sent again beside a delivered one, and has not gone: it is no new mail."""
+    return row.state is State.JOURNALED and row.attempt > 0
+
+
 def find(connection: sqlite3.Connection, message: int, n: int) -> Row | None:
     """The recipient's row, None when there is no such recipient."""
     found = connection.execute(_FIND, (message, n)).fetchone()

@@ -13,6 +13,7 @@ from resubmit.journal.verbs import JobRow
 from resubmit.model.filter import Filter
 from resubmit.model.moment import rfc3339
 from resubmit.model.recipient import Event, State
+from resubmit.recovery.eligible import is_again
 from resubmit.recovery.facts import Item, Standing
 from resubmit.recovery.jobs import options_of
 from resubmit.recovery.stage import stage_of
@@ -40,7 +41,7 @@ def is_reopened(standing: Standing, asked: Filter) -> bool:
 
 def is_ours(standing: Standing) -> bool:
     """Whether it waits here for its own turn: it needs no canary, only its turn now."""
-    return standing.state in (State.JOURNALED, State.RETRYING)
+    return standing.state in (State.JOURNALED, State.RETRYING) and not is_again(standing)
 
 
 CANCELLED = "cancelled"

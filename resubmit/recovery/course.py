@@ -13,7 +13,7 @@ from typing import TypeVar
 from resubmit.model.moment import Ms
 from resubmit.model.recipient import RecipientKey
 from resubmit.model.tls import Health
-from resubmit.recovery import eligible, route_gate
+from resubmit.recovery import deadline, eligible, route_gate
 from resubmit.recovery import gate as gate_rule
 from resubmit.recovery import incident as incident_rule
 from resubmit.recovery import jobs as job_rule
@@ -68,8 +68,9 @@ class Scene:
 
 @dataclass(frozen=True, slots=True)
 class JobOrder:
-    """What becomes of one job now. `recall`: made due and not gone, to be called back; `ended`: it is over;
-    `restaged`: its stage is another one."""
+    """What becomes of one job now. `recall`: made due and not gone, to be called back; `again`: delivered,
+    to be sent once more beside themselves, which we try until `again_until`; `ended`: it is over; `restaged`:
+    its stage is another one."""
 
     job: int
     was: str
@@ -79,15 +80,22 @@ class JobOrder:
     recall: tuple[RecipientKey, ...] = ()
     skip: tuple[RecipientKey, ...] = ()
     used_up: tuple[Due, ...] = ()
+    again: tuple[RecipientKey, ...] = ()
+    again_until: Ms = 0
     route: str = ""
     reasons: tuple[str, ...] = ()
     ended: bool = False
     restaged: bool = False
 
     @property
+    def leaves_out(self) -> tuple[RecipientKey, ...]:
+        """Those of the job that won't go."""
+        return (*self.skip, *(due.key for due in self.used_up))
+
+    @property
     def does_something(self) -> bool:
         """Whether anything has to be written."""
-        acts = self.release or self.recall or self.skip or self.used_up or self.ended
+        acts = self.release or self.recall or self.skip or self.used_up or self.again or self.ended
         return bool(acts) or self.was != self.state or self.restaged
 
 
@@ -279,6 +287,10 @@ def _order(
     elif moves:
         # What was decided behind the old gate is decided again behind the new one.
         stage, release = (stage if planned and planned.proved_at is not None else work.stage), ()
+    # As the job begins, and later whenever those it had made are on their way.
+    way = scene.route_open or bool(work.options.route)
+    begins = planned is not None and way and not moves and not recall and not work.sorted.pool
+    again = work.sorted.again if begins else ()
     skip = work.sorted.skip
     over = scene.whole and job_rule.is_done(work, scene.gate.state) and not release and not moves
     state = (
@@ -295,6 +307,8 @@ def _order(
         recall=recall,
         skip=skip,
         used_up=work.sorted.used_up,
+        again=again,
+        again_until=deadline.ours(now, policy.give_up_after),
         route=work.options.route or policy.route,
         reasons=(*(planned.reasons if planned else ()), *((work.sorted.why,) if work.sorted.why else ())),
         ended=over,

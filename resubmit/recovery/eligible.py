@@ -97,6 +97,16 @@ def can_go(standing: Standing) -> Ruling:
     return Ruling(True, f"{standing.state}")
 
 
+def can_go_again(standing: Standing) -> bool:
+    """Whether it is delivered, and its bytes are there to be sent once more: beside it, as another one."""
+    return standing.state is State.DELIVERED and standing.body_kept
+
+
+def is_again(standing: Standing) -> bool:
+    """Whether it was made to be sent again beside a delivered one, and has not gone: it is no new mail."""
+    return standing.state is State.JOURNALED and standing.attempt > 0
+
+
 def can_come_later(standing: Standing, policy: Policy, *, automatic: bool) -> bool:
     """Whether one that can't go now may be able to later, so that its job keeps it."""
     if standing.state is State.SENDING:

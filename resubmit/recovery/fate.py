@@ -12,6 +12,7 @@ from enum import StrEnum
 from resubmit.model.evidence import Scope
 from resubmit.model.moment import Ms
 from resubmit.model.recipient import SETTLED, RecipientKey, State
+from resubmit.recovery.eligible import is_again
 from resubmit.recovery.facts import Item, Standing
 from resubmit.recovery.stage import Stage
 
@@ -122,7 +123,7 @@ def not_begun(goings: Iterable[Going]) -> list[RecipientKey]:
         if g.item_state == RELEASED
         and not has_begun(g)
         and fate_of(g) is Fate.UNDER_WAY
-        and g.standing.state not in (State.SENDING, *ours)
+        and (is_again(g.standing) or g.standing.state not in (State.SENDING, *ours))
     ]
 
 

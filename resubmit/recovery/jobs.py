@@ -44,6 +44,7 @@ class Options:
     route: str | None = None
     force: bool = False
     accepted: bool = False
+    delivered: bool = False
     paused: bool = False
 
 
@@ -56,6 +57,7 @@ def options_of(text: str) -> Options:
         route=plain.get("route") or None,
         force=bool(plain.get("force")),
         accepted=bool(plain.get("include_accepted") or plain.get("include_delivered")),
+        delivered=bool(plain.get("include_delivered")),
         paused=bool(plain.get("paused")),
     )
 
@@ -63,12 +65,14 @@ def options_of(text: str) -> Options:
 @dataclass(frozen=True, slots=True)
 class Sorted:
     """The waiting recipients of a job. `pool` may go now; `skip` will not any more; `used_up` have had all
-    their attempts; `candidates` counts those that may go now or later. `why`: what most of the rest wait
-    for; `wake_at`: when the first wait is over."""
+    their attempts; `again` are delivered, and go once another one stands beside each; `candidates` counts
+    those that may go now or later. `why`: what most of the rest wait for; `wake_at`: when the first wait is
+    over."""
 
     pool: tuple[Standing, ...] = ()
     skip: tuple[RecipientKey, ...] = ()
     used_up: tuple[Due, ...] = ()
+    again: tuple[RecipientKey, ...] = ()
     candidates: int = 0
     why: str = ""
     wake_at: Ms | None = None
@@ -122,6 +126,7 @@ def weigh(
     pool: list[Standing] = []
     skip: list[RecipientKey] = []
     used_up: list[Due] = []
+    again: list[RecipientKey] = []
     later: list[tuple[Ms | None, str]] = []
     for key in waiting:
         standing = standings.get(key)
@@ -130,6 +135,9 @@ def weigh(
             continue
         if standing.destination != policy.name:
             later.append((None, f"waiting for {standing.destination}"))
+            continue
+        if options.delivered and eligible.can_go_again(standing):
+            again.append(key)
             continue
         can = _ruling(standing, policy, options, automatic=automatic)
         if not can.yes:
@@ -152,7 +160,8 @@ def weigh(
         pool=tuple(pool),
         skip=tuple(skip),
         used_up=tuple(used_up),
-        candidates=len(pool) + len(later),
+        again=tuple(again),
+        candidates=len(pool) + len(again) + len(later),
         why=max(reasons, key=reasons.count, default=""),
         wake_at=min(ends, default=None),
     )
@@ -179,7 +188,7 @@ def carriers(works: Sequence[Work], gate_state: str, policy: Policy) -> tuple[Wo
         return tuple(sorted(works, key=_precedence))
     forced = tuple(w for w in sorted(works, key=_precedence) if w.forced)
     if gate_state == TESTING:
-        able = [w for w in sorted(works, key=_precedence) if w.stage.out or w.sorted.pool]
+        able = [w for w in sorted(works, key=_precedence) if w.stage.out or w.sorted.pool or w.sorted.again]
         return tuple(dict.fromkeys(able[:1])) if not forced else forced[:1]
     return forced
 

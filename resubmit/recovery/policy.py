@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from resubmit.model.moment import MINUTE, Ms
+from resubmit.model.moment import DAY, MINUTE, Ms
 from resubmit.recovery.settings import Recovery
 
 SETTLE_WITH_TRACE = 10 * MINUTE
@@ -54,6 +54,7 @@ class Policy:
     final: bool = False
     avoid: bool = False
     mode: str = "automatic"
+    give_up_after: Ms = 5 * DAY
     healthy_probes: int = 3
     watch_interval: Ms = 5 * MINUTE
     probe_interval: Ms = 20_000
@@ -98,6 +99,7 @@ def policy_of(recovery: Recovery, destination: Destination, route: Route | None)
         final=bool(route and route.final),
         avoid=choice == "avoid",
         mode=recovery.mode,
+        give_up_after=recovery.give_up_after,
         healthy_probes=recovery.healthy_probes,
         watch_interval=recovery.watch_interval,
         probe_interval=recovery.probe_interval,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from resubmit.model.evidence import Status
 from resubmit.model.moment import Ms
 from resubmit.recovery import lastlook
-from resubmit.recovery.eligible import taken_at
+from resubmit.recovery.eligible import is_again, taken_at
 from resubmit.recovery.facts import Coverage, Fault, Standing
 from resubmit.recovery.gate import settle_ends
 from resubmit.recovery.memory import Memory
@@ -62,6 +62,8 @@ def wait_of(
         ends = times.settled_at
         if ends is not None and now < ends and not forced and not _is_urgent(standing, ends):
             return Wait(f"waiting for settle until {at_text(ends)}", ends)
+        if is_again(standing):
+            return None  # nobody has this copy: there is nothing to look for, and nothing to wait for
         if policy.avoid and not forced and (wait := _far_side(times, policy, now)):
             return wait
         if times.live and not policy.final and (wait := _last_look(standing, times, coverage, policy, now)):

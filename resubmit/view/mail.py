@@ -42,6 +42,7 @@ def recipient_object(recipient: RecipientView) -> Plain:
         "last_reply": recipient.last_reply or None,
         "stuck": recipient.stuck,
         "derived_from": recipient.derived_from,
+        "again_of": recipient.again_of,
     }
 
 

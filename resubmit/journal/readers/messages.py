@@ -126,7 +126,10 @@ _SETTLED = ", ".join(f"'{state}'" for state in sorted(SETTLED))
 _RECIPIENTS = """
 select
     r.message, r.n, r.address, r.state, r.below, r.since, r.cause, r.holder, r.deadline, r.destination,
-    r.route, r.attempt, r.due_at, r.job, d.address, a.address
+    r.route,
+    case when r.again_of is null then r.attempt
+        else (select count(*) from attempt t where t.message = r.message and t.n = r.n) end,
+    r.due_at, r.job, d.address, a.address
 from recipient r
 left join recipient d on d.message = r.message and d.n = r.derived_from
 left join recipient a on a.message = r.message and a.n = r.again_of

@@ -21,6 +21,11 @@ PLAIN = frozenset({"journaled", "retrying", "in_doubt", "pending", "deferred", "
 REOPENED = frozenset({"failed", "cancelled"})
 """Taken when the filter names them as states."""
 
+SENT_AGAIN = """exists (
+    select 1 from recipient a
+    where a.message = r.message and a.again_of = r.n and a.state not in ('failed', 'cancelled'))"""
+"""Whether a row stands beside recipient r that is sent, or was, in its place."""
+
 
 def replayable(conn: sqlite3.Connection, flt: Filter, options: Mapping[str, object], now: Ms) -> Replayable:
     """The recipients of a filter that a replay with those options would take.
@@ -35,7 +40,8 @@ def replayable(conn: sqlite3.Connection, flt: Filter, options: Mapping[str, obje
     force = bool(options.get("force"))
     chosen = select(flt, now, recipients=True)
     sql = f"""
-        select w.message, w.n, w.state, r.holder, m.body_kept, r.destination, j.state
+        select w.message, w.n, w.state, r.holder, m.body_kept, r.destination, j.state,
+            w.state = 'delivered' and {SENT_AGAIN}
         from (select r.message, r.n, r.state, r.deadline {chosen.sql}) w
         join recipient r on r.message = w.message and r.n = w.n
         join message m on m.id = w.message
@@ -47,7 +53,7 @@ def replayable(conn: sqlite3.Connection, flt: Filter, options: Mapping[str, obje
     destinations: dict[str, None] = {}
     left: dict[str, int] = {}
     with reading():
-        for message, n, state, holder, body_kept, destination, job in conn.execute(sql, chosen.params):
+        for message, n, state, holder, body_kept, destination, job, again in conn.execute(sql, chosen.params):
             why = (
                 state
                 if state not in wanted
@@ -55,6 +61,8 @@ def replayable(conn: sqlite3.Connection, flt: Filter, options: Mapping[str, obje
                 if holder == "relay" and state not in ("failed", "cancelled")
                 else "body no longer kept"
                 if not body_kept
+                else "sent again already, beside it"
+                if again
                 else "in another job"
                 if job == "running" or (job and not force)
                 else ""
