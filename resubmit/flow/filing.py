@@ -11,10 +11,11 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from resubmit.clock import Clock
-from resubmit.evidence import matching, settle
+from resubmit.evidence import matching, reports, settle
 from resubmit.evidence.digest import digest_of
 from resubmit.evidence.matching import Home
 from resubmit.evidence.resettle import resettle
+from resubmit.flow.reporting import report
 from resubmit.flow.wake import Wake
 from resubmit.handoff.routes import Table
 from resubmit.journal.door import Journal
@@ -65,6 +66,11 @@ class Filing:
             if cursor is not None:
                 await self._journal.observe([], cursor)
             return []
+        if about := [item for item in evidence if reports.is_report(item)]:
+            told = iter(await report(self._journal, self._clock, about, self._endpoints, self._home))
+            rest = iter(await self.file([item for item in evidence if not reports.is_report(item)], cursor))
+            self._told()
+            return [next(told if reports.is_report(item) else rest) for item in evidence]
         async with self._one:
             return await self._file(evidence, cursor)
 

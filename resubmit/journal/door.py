@@ -22,6 +22,7 @@ from resubmit.journal import (
     moves,
     notices,
     observing,
+    reports,
     retention,
 )
 from resubmit.journal.codec import clean
@@ -44,6 +45,7 @@ from resubmit.journal.verbs import (
     Observed,
     Offer,
     Rebind,
+    ReportRow,
     Stale,
 )
 from resubmit.journal.writer import Work
@@ -150,6 +152,10 @@ class Journal(Reads):
             octets=octets,
             vital=True,
         )
+
+    async def reported(self, rows: Sequence[ReportRow]) -> list[bool]:
+        """Reports about destinations' servers are kept; for each whether it is new."""
+        return await self._write(lambda connection: reports.reported(connection, rows), "evidence")
 
     async def covered(self, coverage: Coverage) -> None:
         """A source answered for everything in a span."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from resubmit.journal import reports
 from resubmit.journal.codec import maybe
 from resubmit.journal.connection import sqlite3
 from resubmit.journal.verbs import Fault
@@ -94,8 +95,8 @@ def faults(
 ) -> list[Fault]:
     """What speaks for and against a destination or a route since then, newest first.
 
-    Against it: owned evidence of scope destination or route, and refusals of such a scope that our own
-    attempts met. For it: deliveries, and what our own attempts were answered: 250s, and refusals that concern
+    Against it: owned evidence of scope destination or route, refusals of such a scope that our own attempts
+    met, and what was reported of a destination's servers. For it: deliveries, and what our own attempts were answered: 250s, and refusals that concern
     their recipient or message only (status `none`, or `delivered` on a final route; scope None; of a
     destination the latter only, since other answers say nothing of it). An attempt's `evidence` is its
     offer's id, negative. `limit` holds for each kind against it, `good` for each kind for it: much mail
@@ -115,6 +116,8 @@ def faults(
         if row[5] == Scope.DESTINATION and row[3] not in (Status.DELIVERED, Event.REPLY_FINAL)
     }
     found = [_fault(row, str(row[9]) in deferred) for row in rows]
+    if destination is not None and limit:
+        found += reports.faults(connection, destination, since, limit)
     return sorted(found, key=lambda fault: (fault.at, fault.read_at), reverse=True)
 
 

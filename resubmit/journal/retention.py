@@ -119,6 +119,7 @@ _OLD = (
         order by e.read_at
         limit :limit)
     """,
+    "delete from report where id in (select id from report where read_at <= :before limit :limit)",
     """
     delete from look
     where id in (

@@ -241,6 +241,25 @@ create table cursor (
     primary key (source, name)
 ) strict, without rowid;
 
+-- What was reported of a destination's servers, which is about no mail.
+create table report (
+    id integer primary key,
+    digest blob not null,             -- over what it says
+    destination text not null,        -- '': of none of ours
+    is_fault integer not null check (is_fault in (0, 1)),
+    since integer not null,           -- the span it is about
+    until integer not null,
+    read_at integer not null,
+    cause text,
+    text text not null,
+    remote text not null,
+    file text not null,
+    place text not null,
+    unique (digest, destination)
+) strict;
+create index report_fault on report (destination, read_at) where is_fault = 1;
+create index report_by_reading on report (read_at);
+
 create table unreadable (
     id integer primary key,
     file text not null,

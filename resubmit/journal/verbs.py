@@ -586,6 +586,25 @@ class Fault:
 
 
 @dataclass(frozen=True, slots=True)
+class ReportRow:
+    """What somebody reported of a destination's servers in [since, until]; it is about no mail.
+
+    `destination`: "" where it is none of ours; `is_fault`: mail could not be handed over, and not long ago."""
+
+    digest: bytes
+    destination: str
+    is_fault: bool
+    since: Ms
+    until: Ms
+    read_at: Ms
+    cause: Cause | None
+    text: str
+    remote: str
+    file: str
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
 class TakenMail:
     """A mail of ours that was answered 250 at `at` over a route; `known`: a trace has told of it."""
 

@@ -110,7 +110,8 @@ class Evidence:
 
     observed_at: the event's own time, where it has one. received_at: when the far side says it took the
     mail (what tells attempts apart). `recipient` as the source writes it; `original_recipient` before a
-    rewriting; `group` the address whose expansion made it a recipient. `envelope_id` may hold our own
+    rewriting; `group` the address whose expansion made it a recipient; `domain` whose servers it is about,
+    where it is about no recipient. `envelope_id` may hold our own
     `<journal id>.<n>`. `place` is the line or part in `file`; `raw` the bytes it was read from, as text.
     """
 
@@ -134,6 +135,7 @@ class Evidence:
     remote: str = ""
     holder: Holder | None = None
     meaning: Meaning | None = None
+    domain: str = ""
     file: str = ""
     place: str = ""
     raw: str = ""

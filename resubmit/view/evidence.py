@@ -30,6 +30,7 @@ def evidence_object(evidence: Evidence) -> dict[str, Any]:
         "remote": evidence.remote or None,
         "holder": evidence.holder.value if evidence.holder else None,
         "advice": (meaning.advice or None) if meaning else None,
+        "domain": evidence.domain or None,
         "place": evidence.place or None,
         "sign": (meaning.sign or None) if meaning else None,
         "scope": meaning.scope.value if meaning else None,
