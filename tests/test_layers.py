@@ -50,7 +50,8 @@ ONLY_USER = {
     "pysqlite3": {"journal"},
     "uvloop": {"app.py"},
     "prometheus_client": {"web"},
-    "cryptography": {"probe", "lab"},
+    "cryptography": {"probe", "lab", "evidence"},
+    "httpx2": {"evidence"},
 }
 
 FLOW_LINES = 220

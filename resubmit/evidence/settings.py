@@ -44,8 +44,18 @@ class Graph(Table):
     client_id: str = Field(min_length=1)
     """The registered application."""
     client_secret_file: Path | None = None
-    """A file with the application's secret."""
+    """A file whose first line is the application's secret (its value, not its id)."""
     certificate_file: Path | None = None
-    """A PEM file with the application's certificate and key, instead of a secret."""
+    """A PEM file with the application's certificate and its RSA key, instead of a secret."""
     endpoint: str = "https://graph.microsoft.com/v1.0"
-    """The Graph endpoint."""
+    """The Graph endpoint. The national clouds have no message trace there."""
+    login: str = "https://login.microsoftonline.com"
+    """Where the token comes from."""
+    ca_file: Path | None = None
+    """PEM roots for both, instead of the public ones: where a proxy inspects TLS."""
+    poll: Wait = 120_000
+    """So often what came in is asked for while anything is open."""
+    budget: int = Field(default=90, ge=10, le=100)
+    """Requests in 5 minutes at most; the tenant's limit for all its tools together is 100."""
+    from_ip: str = ""
+    """Only mail that Exchange Online got from this address: for tenants with much other mail."""
