@@ -339,7 +339,7 @@ class Machine:
         relay = one.relay
         for key in (f"{line.host} {line.pid}", f"{line.host} {relay}"):
             peer, why = self._faults.get(key, ("", ""))
-            if why and line.pid and peer == relay:
+            if why and line.pid and words.is_peer(peer, relay):
                 self._remember(domain, relay, why)
                 return f"{one.text}: {why}"
         why = self._faults.get(domain, ("", ""))[1] if relay in ("none", "") else ""

@@ -121,26 +121,24 @@ def _of_utf16(stream: BinaryIO, encoding: str) -> Iterator[tuple[int, bytes]]:
 
 def _joined(lines: Iterator[tuple[int, bytes]]) -> Iterator[tuple[str, Entry]]:
     """Lines, with what a terminal or mailer wrapped put together again."""
-    held: bytes = b""
+    held = b""
     first = parts = 0
     for number, line in lines:
-        if held and parts < _MOST_JOINED and line.strip() and not _BEGINS.match(line):
-            held = held.rstrip(b"\r\n").rstrip() + b" " + line.lstrip()
+        wrapped = line[:1] in (b" ", b"\t") or _is_open(held)
+        if held and wrapped and parts < _MOST_JOINED and line.strip() and not _BEGINS.match(line):
+            held = held.rstrip() + b" " + line.lstrip()
             parts += 1
-        else:
-            if held:
-                yield f"line {first}", held
-            held, first, parts = line, number, 1
-        if not _is_open(held):
+            continue
+        if held:
             yield f"line {first}", held
-            held = b""
+        held, first, parts = line, number, 1
     if held:
         yield f"line {first}", held
 
 
 def _is_open(line: bytes) -> bool:
     """Whether a delivery line has not come to its end: the text that a parenthesis closes."""
-    return b": to=<" in line and len(line) < LONGEST and not line.rstrip().endswith((b")", b'"}', b"}"))
+    return b"to=<" in line and len(line) < LONGEST and not line.rstrip().endswith((b")", b"}"))
 
 
 def _exported(stream: BinaryIO) -> Iterator[tuple[str, Entry]]:

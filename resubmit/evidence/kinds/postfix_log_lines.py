@@ -14,9 +14,10 @@ Limits: month names in English and German; of zones only offsets, UTC and the co
 
 from __future__ import annotations
 
+import html
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from typing import Any
@@ -33,7 +34,8 @@ DAEMONS = frozenset({
     "spawn", "tlsmgr", "tlsproxy", "trace", "trivial-rewrite", "verify", "virtual",
 })  # fmt: skip
 
-_TAG = re.compile(r"(?P<tag>[\w.+@-]*(?:/[\w.+@-]+)*)\[(?P<pid>\d{1,10})\](?=:? )(?::?\s+)")
+_PID = re.compile(r"\[(?P<pid>\d{1,10})\]:?\s+")
+_TAG = re.compile(r"(?:.*[^\w./+@-])?(?P<tag>[\w.+@-]+(?:/[\w.+@-]+)*)", re.DOTALL)
 _TAG_ALONE = re.compile(r"(?<![\w/])(?P<tag>[\w.-]*postfix[\w.-]*(?:/[\w.-]+)+):\s+")
 _RFC5424 = re.compile(
     r"(?:<\d{1,3}>)?1 (?P<stamp>\S+) (?P<host>\S+) (?P<tag>\S+) (?P<pid>\S+) \S+ (?:-|(?:\[[^\]]*\])+) ?"
@@ -43,7 +45,7 @@ _RFC5424 = re.compile(
 _SOLARIS = re.compile(r"\[ID \d+ \w+\.\w+\] ")
 _COLOUR = re.compile(r"\x1b\[[\d;]*[A-Za-z]")
 BARE = re.compile(
-    r"\s*(?:[A-Za-z0-9_]{1,30}: )?(?:to=<.*, relay=.*\bstatus=\w+ )"
+    r"\s*(?:[A-Za-z0-9_]{1,30}: ?)?(?:to=<.*, (?:relay|status)=.*\bstatus=\w+)"
     r"|\s*(?:[0-9A-F]{6,16}|[0-9B-DF-HJ-NP-TV-Zb-df-hj-np-tv-z]{11,25}): "
     r"(?:client=|uid=\d|message-id=|from=<|to=<|removed\b)"
 )
@@ -112,6 +114,8 @@ class Stamps:
         self._now = now
         self._grows = grows
         self.last: Ms | None = None
+        self._hour: tuple[str, str, str] | None = None
+        self._hour_at: Ms = 0
         self.first_year: int | None = None
 
     def read(self, text: str) -> tuple[Ms | None, int]:
@@ -119,7 +123,7 @@ class Stamps:
         end = 0
         at: Ms | None = None
         for stamp in (_ISO, _BSD, _EPOCH):
-            found = next(iter(stamp.finditer(text)), None)
+            found = stamp.search(text)
             if found is None:
                 continue
             end = max(end, found.end())
@@ -141,11 +145,22 @@ class Stamps:
         if stamp is _ISO:
             zone = _zone(found["zone"])
             return self._at(int(found["year"]), int(found["month"]), int(found["day"]), clock, micros, zone)
-        month = _MONTHS[found["month"].lower()]
-        day = int(found["day"])
         said = found["year"] or found["year2"]
+        month, day = _MONTHS[found["month"].lower()], int(found["day"])
         if said:
             return self._at(int(said), month, day, clock, micros, None)
+        # Nearly every line is of the same hour as the one before.
+        hour = found["month"], found["day"], found["hour"]
+        at = self._hour_at + (clock[1] * 60 + min(clock[2], 59)) * 1000 + micros // 1000
+        if hour == self._hour and self.last is not None and abs(at - self.last) < HOUR // 2:
+            return at
+        found_at = self._of_year(month, day, clock, micros)
+        self._hour = hour if found_at is not None else None
+        self._hour_at = (found_at or 0) - (clock[1] * 60 + min(clock[2], 59)) * 1000 - micros // 1000
+        return found_at
+
+    def _of_year(self, month: int, day: int, clock: tuple[int, int, int], micros: int) -> Ms | None:
+        """The time in the year that fits best."""
         years = self._years()
         times = [at for year in years if (at := self._at(year, month, day, clock, micros, None)) is not None]
         if self._now is not None:
@@ -215,6 +230,8 @@ def decoded(line: bytes) -> str:
         text = line.decode("latin-1")
     if "\x1b" in text:
         text = _COLOUR.sub("", text)
+    if "to=&lt;" in text:  # copied from a page's source
+        text = html.unescape(text)
     return text.lstrip("\ufeff")[:LONGEST]
 
 
@@ -229,12 +246,11 @@ def parse(text: str, stamps: Stamps) -> Line | None:
     if new is not None:
         at = stamps.iso(new["stamp"])
         return _line(at, new["host"], new["tag"], new["pid"], new["text"].lstrip("\ufeff"))
-    for found in _tags(text[:600]):
-        at, end = stamps.read(text[: found.start()])
-        rest = text[end : found.start()].split()
-        line = _line(at, rest[0] if rest and end else "", found["tag"], _pid(found), text[found.end() :])
-        if line is not None:
-            return line
+    for begins, ends, tag, pid in _processes(text[:600]):
+        if _is_ours(tag):
+            at, end = stamps.read(text[:begins])
+            rest = text[end:begins].split()
+            return _line(at, rest[0] if rest and end else "", tag, pid, text[ends:])
     if BARE.match(text):
         return Line(None, "", "", "", stripped)
     at, end = stamps.read(text[:200])
@@ -243,20 +259,31 @@ def parse(text: str, stamps: Stamps) -> Line | None:
     return None
 
 
-def _tags(front: str) -> list[re.Match[str]]:
-    found = [one for one in _TAG.finditer(front) if one["tag"]][:3]
-    return found or list(_TAG_ALONE.finditer(front))[:1]
+def _processes(front: str) -> Iterator[tuple[int, int, str, str]]:
+    """What may be the name of the program that wrote a line: where it begins and its text, name and pid."""
+    some = False
+    for number, found in enumerate(_PID.finditer(front)):
+        if number == 3:
+            return
+        word = front[: found.start()].rpartition(" ")[2]
+        named = _TAG.fullmatch(word)
+        if named is not None:
+            some = True
+            yield found.start() - len(named["tag"]), found.end(), named["tag"], found["pid"]
+    if not some and (alone := _TAG_ALONE.search(front)):
+        yield alone.start(), alone.end(), alone["tag"], ""
 
 
-def _pid(found: re.Match[str]) -> str:
-    return found.groupdict().get("pid") or ""
+def _is_ours(tag: str) -> bool:
+    return tag.rpartition("/")[2] in DAEMONS or "postfix" in tag.lower()
 
 
 def _line(at: Ms | None, host: str, tag: str, pid: str, text: str) -> Line | None:
-    daemon = tag.rpartition("/")[2]
-    if not (daemon in DAEMONS or "postfix" in tag.lower()):
+    if not _is_ours(tag):
         return None
-    return Line(at, host, daemon, pid if pid.isdigit() else "", _SOLARIS.sub("", text, count=1).strip())
+    if text.startswith("[ID "):
+        text = _SOLARIS.sub("", text, count=1)
+    return Line(at, host, tag.rpartition("/")[2], pid if pid.isdigit() else "", text.strip())
 
 
 def _of_json(text: str, stamps: Stamps) -> Line | None:

@@ -12,17 +12,17 @@ from resubmit.meaning.classify import codes, layers
 from resubmit.model.evidence import Status
 from resubmit.model.moment import Ms
 
-QUEUE_ID = re.compile(r"(?P<id>NOQUEUE|[A-Za-z0-9_]{1,30}): (?P<rest>.*)", re.DOTALL)
+QUEUE_ID = re.compile(r"(?P<id>NOQUEUE|[A-Za-z0-9_]{1,30}): ?(?P<rest>.*)", re.DOTALL)
 _WORDS = frozenset(
     ["warning", "error", "fatal", "panic", "info", "statistics", "message", "table", "connect", "TLSRPT"]
 )
 
 _DELIVERY = re.compile(
-    r"to=<(?P<to>.*?)>, (?:orig_to=<(?P<original>.*?)>, )?relay=(?P<relay>.*?), (?P<fields>.*?)"
-    r"\bstatus=(?P<status>[A-Za-z-]+)(?: \((?P<text>.*))?$",
+    r"to=<(?P<to>.*?)>, (?:orig_to=<(?P<original>.*?)>, )?(?P<fields>(?:\w+=[^,]*, )*?)"
+    r"status=(?P<status>[A-Za-z-]+)(?:,? \(?(?P<text>.*))?$",
     re.DOTALL,
 )
-_FIELD = re.compile(r"(\w+)=([^,\s]*)")
+_FIELD = re.compile(r"(\w+)=([^,]*), ")
 _HOST_SAID = re.compile(
     r"(?:host|connect to|connection with|conversation with|server) (\S+\[[^\]]*\](?::\d+)?)"
 )
@@ -42,7 +42,7 @@ _MAILBOX = re.compile(
 )
 _SOCKET = re.compile(r"\[(?:private/|/)")
 
-_VERIFY = re.compile(r"certificate verification failed for (?P<peer>\S+): (?P<why>.+)", re.DOTALL)
+_VERIFY = re.compile(r"certificate verification failed for (?P<peer>\S+?): ?(?P<why>(?!\d+:).+)", re.DOTALL)
 _ERROR_TO = re.compile(r"SSL_connect error to (?P<peer>\S+): (?P<why>.*)", re.DOTALL)
 _LIBRARY = re.compile(r"TLS library problem: (?:\S+:)?error:[0-9A-F]+:[^:]*:[^:]*:(?P<why>[^:]+)")
 _SESSION = re.compile(
@@ -114,7 +114,7 @@ def delivery(text: str) -> Delivery | None:
     return Delivery(
         to=found["to"],
         original=found["original"] or "",
-        relay=found["relay"],
+        relay=fields.get("relay", "none"),
         status=found["status"].lower(),
         text=said.strip(),
         dsn=dsn if re.fullmatch(r"[245]\.\d{1,3}\.\d{1,3}", dsn) else "",
@@ -135,7 +135,7 @@ def refusal(text: str) -> Refusal | None:
 
 def without_headers(text: str) -> str:
     """A line without the header or body line that a content rule quotes."""
-    return _HEADER.sub(r"\1…\2", text, count=1)
+    return _HEADER.sub(r"\1…\2", text, count=1) if "; from=<" in text else text
 
 
 def handshake(text: str) -> Handshake | None:
@@ -151,6 +151,11 @@ def handshake(text: str) -> Handshake | None:
     if found := _SESSION.search(text):
         return Handshake(found["peer"], "") if found["how"] in ("Trusted", "Verified") else None
     return None
+
+
+def is_peer(peer: str, relay: str) -> bool:
+    """Whether a TLS line is about a delivery's relay; Postfix of old names only the host."""
+    return peer == relay or ("[" not in peer and relay.startswith(f"{peer}["))
 
 
 def is_unexplained(text: str) -> bool:
