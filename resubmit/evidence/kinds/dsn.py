@@ -63,7 +63,8 @@ def sniff(head: bytes, name: str) -> bool:
         return False
     fields, _ = header_of(first[1])
     names = {known for known, _ in fields}
-    if names & _OF_OTHERS:
+    identity = next((value for known, value in fields if known == "message-id"), "").lower()
+    if names & _OF_OTHERS or "@journal.report.generator" in identity:
         return False
     kind = next((value for known, value in fields if known == "content-type"), "").lower()
     subject = next((value for known, value in fields if known == "subject"), "").lower()

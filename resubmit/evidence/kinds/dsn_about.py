@@ -9,6 +9,7 @@ import re
 
 from resubmit.evidence.base import Reading
 from resubmit.evidence.kinds.dsn_fields import Report
+from resubmit.evidence.kinds.dsn_other import from_program
 from resubmit.evidence.kinds.dsn_returned import Original
 from resubmit.evidence.mime import Part
 from resubmit.evidence.stamps import Culture
@@ -43,6 +44,8 @@ class About:
             self._envelope_id = original.attempt
         told = report.get("x-original-message-id") or report.get("original-message-id")
         reference = mail.first("x-original-message-id") or mail.first("in-reply-to")
+        if from_program(mail):  # what a person forwards refers to the report itself
+            reference = reference or mail.first("references").rpartition(" ")[2]
         self._message_id = original.message_id or told or _id_in(reference)
         sender = _ADDRESS.search(report.get("x-postfix-sender")) or _ADDRESS.search(original.sender)
         sender = sender or _ADDRESS.search(mail.first("to"))
@@ -143,6 +146,7 @@ def _holder(status: Status) -> Holder | None:
 def remote_of(field_value: str, text: str) -> str:
     """The host that answered: of Remote-MTA, else the one the text names."""
     told = re.sub(r"\s*\((?:tcp|smtp|esmtp)[^()]*\).*", "", field_value.strip(), flags=re.IGNORECASE)
+    told = re.sub(r"\.?\s*\(([\d.:A-Fa-f]{3,45}), [^()]*\)", r" [\1]", told)  # as Google has it
     if told := told.strip("<> ").rstrip("."):
         return told[:255]
     shown = text[:4096]

@@ -22,6 +22,7 @@ _ADDRESS = re.compile(
 )
 _QUOTED = re.compile(r"['’‘\"“«]\s?(?P<reply>[245]\d\d[ -].*?)['’\"”»]\s*(?:$|\.\s*$)", re.DOTALL)
 _OPENED = re.compile(r"['’‘\"“«]\s?[245]\d\d[ -][^'’\"”»]*$")
+_PLAIN = re.compile(r"(?:Remote )?server returned:? (?P<reply>[245]\d\d[ -][245]\.\d+\.\d+ .*)$", re.I | re.S)
 _HASHED = re.compile(
     r"#\s?(?P<reply>[245]\d\d [245]\.\d+\.\d+ .*?)\s*##(?:rfc822;\s*(?P<address>[^\s#]+))?", re.S
 )
@@ -31,6 +32,7 @@ _ANGLED = re.compile(
 )
 _HOST = re.compile(r"(?P<host>[\w-]+(?:\.[\w-]+)+)\s*\((?P<ip>[\d.:A-Fa-f]{2,45})\)")
 _HOST_BARE = re.compile(r"\b(?:at|von|de|auf|bei|à|op|en|in)\s+(?P<host>[\w-]+(?:\.[\w-]+)+)")
+_OPENS = re.compile(r"['’‘\"“«#<]|server returned", re.IGNORECASE)
 _LINES = 3_000
 _JOINED = 12
 """Lines a reply may go on over."""
@@ -59,7 +61,7 @@ def answers_of(text: str) -> dict[str, list[Answer]]:
         if found := _ADDRESS.fullmatch(line):
             current = found[1].lower()
             continue
-        if len(line) > 16_384 or not re.search(r"['’‘\"“«#<]", line):
+        if len(line) > 16_384 or not _OPENS.search(line):
             continue
         joined = line
         while _goes_on(joined) and number < len(lines) and joined.count("\n") < _JOINED:
@@ -96,6 +98,8 @@ def _answer(text: str) -> tuple[Answer | None, str]:
             bare = _HOST_BARE.search(before)
             remote = bare["host"] if bare else ""
         return Answer(_flat(found["reply"]), remote), ""
+    if found := _PLAIN.search(text):
+        return Answer(_flat(found["reply"])), ""
     if found := _HASHED_BARE.match(text):
         return Answer(_flat(found["reply"]).rstrip("# "), ""), ""
     return None, ""

@@ -32,7 +32,7 @@ from resubmit.meaning.classify import is_expiry, meaning_of
 from resubmit.model.evidence import Evidence, Status
 
 _DEEPEST = 6
-_MOST_TEXT = 256 * 1024
+_MOST_TEXT = 1 << 20
 _STATUS_KINDS = frozenset(
     {
         "message/delivery-status",

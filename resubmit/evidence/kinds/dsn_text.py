@@ -26,13 +26,13 @@ _BEFORE = r"(?<![^\s<>\"(),;:\[\]@|'=])"
 _DOMAIN = rf"(?:{_ATOM}{{1,255}}|\[[\d.:A-Fa-f]+\])"
 _ADDRESS = rf"{_BEFORE}<?(?P<address>(?:\"[^\"\n@]{{1,64}}\"|{_ATOM}{{1,128}})@{_DOMAIN})>?"
 _NAME = rf"{_BEFORE}(?P<address>\"[^\"\n]{{1,200}}\"(?:@{_ATOM}+)?|{_ATOM}{{1,128}}(?:@{_DOMAIN})?)"
-_MOST_LINES = 5_000
+_MOST_LINES = 20_000
 _LONGEST_LINE = 2_000
-_MOST = 2_000
+_MOST = 10_000
 """Recipients in words."""
 _REASON_LINES = 40
 _REASON = 2_000
-_SECTION = re.compile(r"\W*-{3,}.*|\W*={5,}.*|\W*_{5,}\W*|\W*\*{5,}.*|\|-{5,}.*")
+_SECTION = re.compile(r"[ \t>|]{0,80}(?:-{3}|={5}|_{5}|\*{5}).*")
 _REPLY = re.compile(
     r"(?:^|[\s:<>'\"(\[;=,-])(?P<reply>[45]\d\d[ -](?:#?[45]\.\d{1,3}\.\d{1,3}\b|[^\d\s]).*)"
     r"|\b(?P<bare>[45]\.\d\.\d{1,3}[ :-].*)"
@@ -53,7 +53,7 @@ _COMMAND = re.compile(
     r"\W*(?:>>>|sent <<<|in:|c:)\s*(?P<verb>[A-Z]{4}[^:<]*)(?::?\s*<(?P<address>[^<>]*)>)?", re.I
 )
 _ANSWER = re.compile(r"\W*(?:<<<|received >>>|out:|s:)\s*(?P<reply>[45]\d\d[ -].*)", re.IGNORECASE)
-_SENDMAIL = re.compile(r"^\(reason: (.*)\)$")
+_WRAPPED = re.compile(r"^(?:\((?=reason: .*\)$)|(?=reason: ))reason: (?P<reason>.*?)\)?$", re.IGNORECASE)
 _HAS_CODE = re.compile(r"[45]\d\d[ -]")
 _NOT_TOLD = re.compile(
     r"\b(?:contact|from|sender|reply-to|return-path|sent by|help|support|forward this|write to|e-?mail us"
@@ -66,7 +66,7 @@ _NOT_TOLD = re.compile(
 @dataclass(slots=True)
 class Told:
     """One recipient of a notice: the address as written, the reason, the address before an alias. weak: it
-    was named in passing; beside: the reason stands on the address's own line."""
+    was named in passing; beside: the reason stands on the address's line or the next: it surely is one."""
 
     address: str
     text: str = ""
@@ -111,7 +111,7 @@ def _named_by() -> tuple[_Line, ...]:
     return tuple(
         _Line(
             re.compile(
-                r"[\s>]{0,80}" + entry["pattern"].replace("{address}", _ADDRESS).replace("{name}", _NAME),
+                entry["pattern"].replace("{address}", _ADDRESS).replace("{name}", _NAME),
                 re.IGNORECASE,
             ),
             entry.get("whole", False),
@@ -129,10 +129,15 @@ def _any_of(group: str, key: str) -> re.Pattern[str]:
     return re.compile("|".join(f"(?:{one})" for one in _table()[group][key]), re.IGNORECASE)
 
 
-@lru_cache(maxsize=1)
-def _returned_line() -> re.Pattern[str]:
-    lines = "|".join(f"(?:{one})" for one in _table()["returned"]["lines"])
-    return re.compile(rf"[\s>|*=-]{{0,80}}(?:{lines})", re.IGNORECASE)
+def _is_returned_line(line: str) -> bool:
+    """Whether a line says that the returned message follows."""
+    bare = line.lstrip(" \t>|*=-_#")
+    marks = line[: len(line) - len(bare)]
+    if _any_of("returned", "lines").match(bare):
+        return True
+    return any(mark in marks for mark in ("--", "**", "==", "__")) and bool(
+        _any_of("returned", "marked").match(bare)
+    )
 
 
 def says(group: str, key: str, text: str) -> bool:
@@ -173,7 +178,7 @@ def returned_in(text: str) -> str:
 def _end(lines: list[str]) -> tuple[int, int]:
     """The line at which a notice ends, and the one at which the returned message begins."""
     for number, line in enumerate(lines):
-        if _returned_line().match(line):
+        if _is_returned_line(line):
             begins = number + 1
             while begins < len(lines) and (not lines[begins].strip() or _SECTION.fullmatch(lines[begins])):
                 begins += 1
@@ -214,6 +219,7 @@ def _told(lines: list[str]) -> tuple[list[Told], int]:
             told.text = _continued(told.text, lines, number + 1, until)
         elif not told.text and not line_of.weak:
             told.text = _reason(lines, number + 1, until)
+            told.beside = number + 1 < until and bool(lines[number + 1].strip())
         key = told.address.lower()
         if key in answers and not _has_reply(told.text):
             told.text = answers[key]
@@ -233,14 +239,15 @@ def _told(lines: list[str]) -> tuple[list[Told], int]:
 
 
 def _named(line: str, lines: list[str], number: int) -> tuple[Told, _Line] | None:
+    shown = line.lstrip(" \t>").rstrip()
     for line_of in _named_by():
-        match = line_of.pattern.match(line)
+        match = line_of.pattern.match(shown)
         if match is None:
             continue
         address = (
             match["address"].strip("'\"<>").rstrip(".,;:") if "@" in match["address"] else match["address"]
         )
-        before = line[: match.start("address")]
+        before = shown[: match.start("address")]
         if _NOT_TOLD.search(before) or address.lower().startswith(("http:", "https:", "mailto:")):
             return None
         if line_of.only_behind and not line_of.only_behind.search(
@@ -253,7 +260,7 @@ def _named(line: str, lines: list[str], number: int) -> tuple[Told, _Line] | Non
             continue
         reason = match.groupdict().get("reason") or ""
         if line_of.whole and not _HAS_CODE.match(reason):
-            reason = _asked(lines, number) or line
+            reason = _asked(lines, number) or shown
         return Told(address, reason.strip(" \t:-"), weak=line_of.weak, beside=bool(reason.strip())), line_of
     return None
 
@@ -288,7 +295,7 @@ def _reason(lines: list[str], begins: int, until: int) -> str:
             paragraphs[-1].append(clean)
         elif paragraphs[-1]:
             paragraphs.append([])
-    texts = [_SENDMAIL.sub(r"\1", " ".join(paragraph)) for paragraph in paragraphs if paragraph]
+    texts = [_WRAPPED.sub(r"\g<reason>", " ".join(paragraph)) for paragraph in paragraphs if paragraph]
     best = next((text for text in texts if _has_reply(text)), "")
     if not best and texts:
         best = next((text for text in texts if is_telling(text)), " ".join(texts[:3]))
