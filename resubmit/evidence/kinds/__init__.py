@@ -11,6 +11,7 @@ KINDS = (
     "trace_csv",  # message traces of Exchange Online as CSV
     "trace_graph",  # message traces of Exchange Online as JSON: Graph, PowerShell
     "tls_report",  # TLS reports (RFC 8460): JSON, or the mail that carries it
+    "journal_report",  # Exchange's journal reports: who a mail really goes to
     "dsn",  # bounces and delivery reports: mails, mailboxes, or their text
     "postfix_log",  # Postfix: syslog, its own file, journald
     "exchange_tracking_log",  # Exchange Server's message tracking logs
