@@ -15,7 +15,7 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
@@ -70,23 +70,28 @@ class Authority:
 
     def self_signed(self, name: str) -> Leaf:
         """Valid and for the name, but vouched for by nobody else."""
-        key = ec.generate_private_key(ec.SECP256R1())
+        key = _server_key()
         leaf = _signed(name, key, None, self.now - HOUR, self.now + 90 * DAY, names=(name,))
         return self._written(f"{name}-self-signed", [leaf], key)
 
     def leaf(self, file: str, name: str, not_before: Ms, not_after: Ms, *, intermediate: bool = True) -> Leaf:
         """A leaf for one name and span; `intermediate` False leaves the issuing certificate out."""
-        key = ec.generate_private_key(ec.SECP256R1())
+        key = _server_key()
         leaf = _signed(name, key, (self._issuer, self._key), not_before, not_after, names=(name,))
         return self._written(file, [leaf, self._issuer] if intermediate else [leaf], key)
 
-    def _written(self, file: str, chain: list[x509.Certificate], key: ec.EllipticCurvePrivateKey) -> Leaf:
+    def _written(self, file: str, chain: list[x509.Certificate], key: rsa.RSAPrivateKey) -> Leaf:
         safe = file.replace("*", "_")
         chain_file, key_file = self.folder / f"{safe}.pem", self.folder / f"{safe}.key"
         chain_file.write_bytes(b"".join(c.public_bytes(Encoding.PEM) for c in chain))
         key_file.touch(mode=0o600)
         key_file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
         return Leaf(file, chain_file, key_file)
+
+
+def _server_key() -> rsa.RSAPrivateKey:
+    """RSA, as Exchange has it and as the ciphers that Exchange Online documents ask for."""
+    return rsa.generate_private_key(65537, 2048)
 
 
 def thumbprint(der: bytes) -> str:
@@ -102,7 +107,7 @@ def subject_of(der: bytes) -> str:
 
 def _signed(
     name: str,
-    key: ec.EllipticCurvePrivateKey,
+    key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey,
     issuer: tuple[x509.Certificate, ec.EllipticCurvePrivateKey] | None,
     not_before: Ms,
     not_after: Ms,

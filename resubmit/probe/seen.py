@@ -120,7 +120,9 @@ class Handshake:
 class AddressSeen:
     """What was seen at one address; `took`: how long each step lasted.
 
-    clear: the second conversation, without TLS, where TLS failed and the level lets mail go in clear."""
+    clear: the second conversation, without TLS, where TLS failed and the level lets mail go in clear.
+    anything: one up to the handshake that offered every version and cipher, after a failure; documented: one
+    that offered only what Exchange Online documents, where another suite or key came of the first."""
 
     address: str
     family: str
@@ -131,6 +133,8 @@ class AddressSeen:
     stop: Stop | None = None
     took: tuple[tuple[Step, Ms], ...] = ()
     clear: AddressSeen | None = None
+    anything: AddressSeen | None = None
+    documented: AddressSeen | None = None
 
     @property
     def lacks_tls(self) -> bool:

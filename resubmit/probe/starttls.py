@@ -16,12 +16,15 @@ import errno
 import ipaddress
 import socket
 import ssl
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 
 from resubmit.clock import Clock
 from resubmit.errors import UsageError
 from resubmit.model.moment import Ms
 from resubmit.model.tls import Endpoint
+from resubmit.probe import offers
+from resubmit.probe.offers import Offer
 from resubmit.probe.seen import (
     NULL_SENDER,
     AddressSeen,
@@ -35,11 +38,13 @@ from resubmit.probe.seen import (
     clean,
     keywords,
 )
-from resubmit.probe.wire import Broken, Replies, Tls, Wire
+from resubmit.probe.wire import Broken, Replies, Tls, Wire, second_context
 
 ADDRESS_CEILING = 32
 PARTING = 2.0
 """Seconds for RSET and QUIT: their answers change nothing."""
+SECOND_PATIENCE = 2.0
+"""Seconds at least for the second connection beside one that stands."""
 CLEAR_PATIENCE = 5.0
 """Seconds for the answer to MAIL where STARTTLS is missing: it only says why."""
 
@@ -62,10 +67,18 @@ _OUR_RESOLVER = {
 
 
 async def look(
-    endpoint: Endpoint, context: ssl.SSLContext, *, clock: Clock, timeout: Ms, ehlo_name: str, roots: str = ""
+    endpoint: Endpoint,
+    context: ssl.SSLContext,
+    *,
+    clock: Clock,
+    timeout: Ms,
+    ehlo_name: str,
+    roots: str = "",
+    after: Callable[[AddressSeen], Awaitable[None]] | None = None,
 ) -> Seen:
     """Everything seen at every address of the endpoint within `timeout` ms.
 
+    after: what is done with each address as soon as its conversation is over, while others go on.
     `context` is one of wire.client_context. ehlo_name: "" for our address literal. UsageError only for an
     EHLO name or recipient of our own that can't be put into a command.
     """
@@ -79,8 +92,17 @@ async def look(
     if isinstance(found, Unresolved):
         return Seen(endpoint, at, timeout, (), found, roots)
     looks = [_Look(endpoint, context, a, family, ehlo_name) for a, family in found[:ADDRESS_CEILING]]
-    seen = await asyncio.gather(*(one.run(deadline) for one in looks))
+    seen = await asyncio.gather(*(_run(one, deadline, after) for one in looks))
     return Seen(endpoint, at, timeout, tuple(seen), None, roots, max(0, len(found) - ADDRESS_CEILING))
+
+
+async def _run(
+    one: _Look, deadline: float, after: Callable[[AddressSeen], Awaitable[None]] | None
+) -> AddressSeen:
+    seen = await one.run(deadline)
+    if after is not None:
+        await after(seen)
+    return seen
 
 
 async def _resolve(endpoint: Endpoint, deadline: float) -> list[tuple[str, str]] | Unresolved:
@@ -128,6 +150,7 @@ class _Look:
     address: str
     family: str
     ehlo_name: str
+    stops_at_tls: bool = False
     step: Step = Step.CONNECT
     step_began: float = 0.0
     connected: bool = False
@@ -139,18 +162,32 @@ class _Look:
     wire: Wire | None = None
     tls: Tls | None = None
     replies: Replies | None = None
+    documented: AddressSeen | None = None
 
     async def run(self, deadline: float) -> AddressSeen:
-        """The conversation; at level opportunistic a second one, in clear, where TLS could not be had."""
+        """The conversation, and where TLS could not be had a second one that says why; at level
+        opportunistic a third, in clear."""
         if self.endpoint.level != "opportunistic":
-            return await self._once(deadline)
+            return await self._with_reason(deadline)
         begun = asyncio.get_running_loop().time()
-        seen = await self._once(begun + (deadline - begun) / 2)
+        seen = await self._with_reason(begun + (deadline - begun) / 2)
         if not seen.lacks_tls:
             return seen
         in_clear = replace(self.endpoint, level="none")
         again = _Look(in_clear, self.context, self.address, self.family, self.ehlo_name)
         return replace(seen, clear=await again.run(deadline))
+
+    async def _with_reason(self, deadline: float) -> AddressSeen:
+        seen = await self._once(deadline)
+        offer = offers.after_failure(seen.handshake, seen.stop)
+        return seen if offer is None else replace(seen, anything=await self._second(offer, deadline))
+
+    async def _second(self, offer: Offer, deadline: float) -> AddressSeen:
+        """Another connection, up to the handshake with this offer."""
+        second = _Look(
+            self.endpoint, second_context(offer), self.address, self.family, self.ehlo_name, stops_at_tls=True
+        )
+        return await second._once(deadline)
 
     async def _once(self, deadline: float) -> AddressSeen:
         self.step_began = asyncio.get_running_loop().time()
@@ -178,6 +215,7 @@ class _Look:
             handshake=self.handshake,
             stop=self.stop,
             took=tuple(self.took),
+            documented=self.documented,
         )
 
     def _at(self, step: Step) -> None:
@@ -196,53 +234,79 @@ class _Look:
 
     async def _converse(self) -> None:
         loop = asyncio.get_running_loop()
+        began = loop.time()
         _, self.wire = await loop.create_connection(Wire, host=self.address, port=self.endpoint.port)
         self.connected = True
         self.ehlo_name = self.ehlo_name or self.wire.literal()
-        self.replies = Replies(self.wire)
+        if not await self._to_starttls(self.wire):
+            return
+        handshake, tls = await self._secure(self.wire)
+        if self.stops_at_tls:
+            tls.write(b"QUIT\r\n")
+            self._goodbye()
+            return
+        if (offer := offers.after_success(handshake)) is None:
+            await self._on_tls(tls)
+            return
+        # Side by side, so that the second connection costs the look little of its time.
+        patience = loop.time() + max(SECOND_PATIENCE, 3 * (loop.time() - began))
+        ended, documented = await asyncio.gather(
+            self._on_tls(tls), self._second(offer, patience), return_exceptions=True
+        )
+        if isinstance(documented, AddressSeen):
+            self.documented = documented
+        if isinstance(ended, BaseException):
+            raise ended
+
+    async def _to_starttls(self, wire: Wire) -> bool:
+        """Whether STARTTLS was answered 220; where it was not, all that is said in clear has been said."""
+        replies = self.replies = Replies(wire)
         if (await self._read(Step.GREETING)).code != 220:
-            return await self._part(self.wire)
-        greeting = await self._hello()
+            await self._part(wire)
+            return False
+        greeting = await self._hello(wire)
         offered = keywords(greeting)
         level = self.endpoint.level
-        if greeting.positive and (
-            level == "none" or (level == "opportunistic" and "STARTTLS" not in offered)
-        ):
-            return await self._dry_run(self.wire, "PIPELINING" in offered)
-        if "STARTTLS" not in offered:
-            if greeting.positive:
-                return await self._ask_in_clear("PIPELINING" in offered)
-            return await self._part(self.wire)
-        if (await self._say(self.wire, Step.STARTTLS, "STARTTLS")).code != 220:
-            return await self._part(self.wire)
-        if self.replies.buffer:
-            self.leftover = bytes(self.replies.buffer[:512])
+        if level == "none" or "STARTTLS" not in offered:
+            if not greeting.positive or self.stops_at_tls:
+                await self._part(wire)
+            elif level in ("none", "opportunistic"):
+                await self._dry_run(wire, "PIPELINING" in offered)
+            else:
+                await self._ask_in_clear(wire, "PIPELINING" in offered)
+            return False
+        if (await self._say(wire, Step.STARTTLS, "STARTTLS")).code != 220:
+            await self._part(wire)
+            return False
+        if early := bytes(replies.buffer) + wire.waiting:
+            self.leftover = early[:512]
             raise Broken(How.LEFTOVER)
-        await self._secure()
-        assert self.tls is not None
-        greeting = await self._say(self.tls, Step.TLS_EHLO, f"EHLO {self.ehlo_name}")
-        if not greeting.positive:
-            return await self._part(self.tls)
-        return await self._dry_run(self.tls, "PIPELINING" in keywords(greeting))
+        return True
 
-    async def _hello(self) -> Answer:
+    async def _on_tls(self, tls: Tls) -> None:
+        greeting = await self._say(tls, Step.TLS_EHLO, f"EHLO {self.ehlo_name}")
+        if greeting.positive:
+            await self._dry_run(tls, "PIPELINING" in keywords(greeting))
+        else:
+            await self._part(tls)
+
+    async def _hello(self, wire: Wire) -> Answer:
         """The answer to EHLO; a server that refuses it is asked with HELO what it is."""
-        assert self.wire is not None
-        greeting = await self._say(self.wire, Step.EHLO, f"EHLO {self.ehlo_name}")
+        greeting = await self._say(wire, Step.EHLO, f"EHLO {self.ehlo_name}")
         if greeting.code >= 500:
-            await self._say(self.wire, Step.HELO, f"HELO {self.ehlo_name}")
+            await self._say(wire, Step.HELO, f"HELO {self.ehlo_name}")
         return greeting
 
-    async def _secure(self) -> None:
-        assert self.wire is not None
+    async def _secure(self, wire: Wire) -> tuple[Handshake, Tls]:
         self._at(Step.HANDSHAKE)
-        self.tls = Tls(self.wire, self.context, server_name(self.endpoint.host))
+        tls = self.tls = Tls(wire, self.context, server_name(self.endpoint.host))
         self.replies = None
         began = asyncio.get_running_loop().time()
-        await self.tls.handshake()
+        await tls.handshake()
         took = round((asyncio.get_running_loop().time() - began) * 1000)
-        self.handshake = self.tls.seen(done=True, reason="", took=took)
-        self.replies = Replies(self.tls)
+        self.handshake = tls.seen(done=True, reason="", took=took)
+        self.replies = Replies(tls)
+        return self.handshake, tls
 
     async def _dry_run(self, stream: Wire | Tls, is_pipelined: bool) -> None:
         """MAIL and RCPT are answered, nothing is sent. The null sender: no address of ours is named."""
@@ -251,10 +315,9 @@ class _Look:
             commands.append((Step.RCPT, f"RCPT TO:<{self.endpoint.recipient}>"))
         await self._ask(stream, commands, is_pipelined)
 
-    async def _ask_in_clear(self, is_pipelined: bool) -> None:
+    async def _ask_in_clear(self, wire: Wire, is_pipelined: bool) -> None:
         """Whether MAIL is taken without TLS: a server that withholds STARTTLS from us says so here."""
-        assert self.wire is not None
-        await self._ask(self.wire, [(Step.CLEAR_MAIL, NULL_SENDER)], is_pipelined, CLEAR_PATIENCE)
+        await self._ask(wire, [(Step.CLEAR_MAIL, NULL_SENDER)], is_pipelined, CLEAR_PATIENCE)
 
     async def _ask(
         self,

@@ -7,15 +7,16 @@ Source: RFC 5321 §3.1, §4.2, RFC 3207, RFC 8446 §6; Microsoft's words for blo
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from resubmit.model.moment import span_text
 from resubmit.model.tls import Severity
+from resubmit.probe.handshake import client_certificate, failed, undocumented
+from resubmit.probe.named import Named, because, fault
 from resubmit.probe.seen import (
     NULL_SENDER,
     AddressSeen,
     Answer,
-    Handshake,
     How,
     Seen,
     Step,
@@ -42,33 +43,20 @@ _ECHOED = re.compile(r"(?<![\w*])X{4,}[A-Z]?(?!\w)")
 _MASKED = re.compile(rb"\*{4,}")
 _MANGLED = re.compile(r"X{4,}[A-Z]?")
 _STARTTLS_LENGTH = len("STARTTLS")
-_TLS_RECORDS = (0x14, 0x15, 0x16, 0x17)
-"""The content types a TLS record can begin with (RFC 8446 §5.1)."""
-_TOO_OLD = {"UNSUPPORTED_PROTOCOL", "TLSV1_ALERT_PROTOCOL_VERSION", "VERSION_TOO_LOW"}
-
-
-@dataclass(frozen=True, slots=True)
-class Named:
-    """A code before it has its advice."""
-
-    code: str
-    severity: Severity
-    where: str
-    text: str
 
 
 def read(one: AddressSeen, seen: Seen) -> list[Named]:
     """The findings of the conversation; none when it went through to its end."""
     found = list(filter(None, [_masked(one, seen)]))
-    if (fault := _to_ehlo(one, seen)) is not None:
-        return [*found, fault]
+    if (ended := _to_ehlo(one, seen)) is not None:
+        return [*found, ended]
     found += filter(None, [_rewritten(one)])
     level = seen.endpoint.level
     if level == "none":
         return [*found, *_in_clear(one, seen)]
-    tls = _offer(one, seen) or _handshake(one, seen)
+    tls = _offer(one, seen) or failed(one, seen)
     if tls is None:
-        return [*found, *filter(None, [_after_tls(one, seen)])]
+        return [*found, *filter(None, [undocumented(one), _after_tls(one, seen)])]
     if _is_forced(level):
         hides = _is_masked(one) and tls.code == "starttls_withheld"  # what is demanded and not seen was taken
         return found if hides else [*found, tls]
@@ -96,7 +84,7 @@ def _masked(one: AddressSeen, seen: Seen) -> Named | None:
     is_taken = ehlo is not None and ehlo.positive and "STARTTLS" not in keywords(ehlo)
     if is_taken and _is_forced(seen.endpoint.level):
         text = f"{text}; no STARTTLS comes through it"
-        return _fault("firewall_masked_banner", Step.GREETING, text)
+        return fault("firewall_masked_banner", Step.GREETING, text)
     return Named("firewall_masked_banner", Severity.WARNING, Step.GREETING.value, text)
 
 
@@ -112,10 +100,6 @@ def _rewritten(one: AddressSeen) -> Named | None:
     return Named("firewall_mangled_keyword", Severity.WARNING, Step.EHLO.value, text)
 
 
-def _fault(code: str, where: Step, text: str) -> Named:
-    return Named(code, Severity.FAULT, where.value, text)
-
-
 def _to_ehlo(one: AddressSeen, seen: Seen) -> Named | None:
     stop, within = one.stop, span_text(seen.timeout)
     place = f"{one.address} port {seen.endpoint.port}"
@@ -126,21 +110,19 @@ def _to_ehlo(one: AddressSeen, seen: Seen) -> Named | None:
     greeting, ehlo, helo = one.answer(Step.GREETING), one.answer(Step.EHLO), one.answer(Step.HELO)
     if greeting and greeting.code != 220:
         if _is_blocked(greeting):
-            return _fault("blocklisted", Step.GREETING, _turned_away(greeting))
-        return _fault(
+            return fault("blocklisted", Step.GREETING, _turned_away(greeting))
+        return fault(
             "greeting_refused", Step.GREETING, f"the server greets with {greeting.text()}, not with 220"
         )
     if ehlo and not ehlo.positive:
         if _ECHOED.search(ehlo.text()):
             text = f"a firewall overwrote our EHLO on its way; the server answers {ehlo.text()}"
-            return _fault("firewall_mangled_keyword", Step.EHLO, text)
+            return fault("firewall_mangled_keyword", Step.EHLO, text)
         if _is_blocked(ehlo) or (helo and _is_blocked(helo)):
-            return _fault("blocklisted", Step.EHLO, _turned_away(ehlo))
+            return fault("blocklisted", Step.EHLO, _turned_away(ehlo))
         if helo and helo.positive:
-            return _fault(
-                "smtp_only", Step.EHLO, f"EHLO was refused ({ehlo.text()}) and HELO taken: no ESMTP"
-            )
-        return _fault("ehlo_refused", Step.EHLO, f"EHLO was refused: {ehlo.text()}")
+            return fault("smtp_only", Step.EHLO, f"EHLO was refused ({ehlo.text()}) and HELO taken: no ESMTP")
+        return fault("ehlo_refused", Step.EHLO, f"EHLO was refused: {ehlo.text()}")
     return None
 
 
@@ -155,14 +137,14 @@ def _offer(one: AddressSeen, seen: Seen) -> Named | None:
 def _connect(stop: Stop, place: str, within: str) -> Named:
     match stop.how:
         case How.REFUSED:
-            return _fault("connect_refused", Step.CONNECT, f"{place} refuses the connection ({stop.detail})")
+            return fault("connect_refused", Step.CONNECT, f"{place} refuses the connection ({stop.detail})")
         case How.OWN:
             text = f"this machine has no way to {place} ({stop.detail})"
             return Named("connect_timeout", Severity.UNKNOWN, "own_network", text)
         case How.UNREACHABLE:
-            return _fault("connect_timeout", Step.CONNECT, f"{place} can't be reached ({stop.detail})")
+            return fault("connect_timeout", Step.CONNECT, f"{place} can't be reached ({stop.detail})")
         case _:
-            return _fault("connect_timeout", Step.CONNECT, f"{place} did not answer within {within}")
+            return fault("connect_timeout", Step.CONNECT, f"{place} did not answer within {within}")
 
 
 def _silence(stop: Stop, place: str, within: str, seen: Seen) -> Named:
@@ -170,17 +152,15 @@ def _silence(stop: Stop, place: str, within: str, seen: Seen) -> Named:
     asked = "its greeting" if stop.step is Step.GREETING else "its answer to EHLO"
     if stop.how in (How.NOT_A_REPLY, How.TOO_MUCH) or not _may_be_reply(stop.partial):
         what = stop.detail if stop.how is How.TOO_MUCH else repr(clean(stop.partial, 80))
-        return _fault("not_smtp", stop.step, f"{place} does not speak SMTP: as {asked} came {what}")
+        return fault("not_smtp", stop.step, f"{place} does not speak SMTP: as {asked} came {what}")
     if stop.how is How.TIMEOUT:
         hint = "; a port that begins with TLS waits for the client" if seen.endpoint.port == 465 else ""
-        return _fault(
+        return fault(
             "greeting_timeout",
             stop.step,
             f"{place} took the connection and gave {asked} not within {within}{hint}",
         )
-    return _fault(
-        "greeting_closed", stop.step, f"{place} closed the connection before {asked}{_because(stop)}"
-    )
+    return fault("greeting_closed", stop.step, f"{place} closed the connection before {asked}{because(stop)}")
 
 
 def _may_be_reply(partial: bytes) -> bool:
@@ -194,20 +174,20 @@ def _no_starttls(one: AddressSeen, ehlo: Answer) -> Named:
         likely = any(len(word) == _STARTTLS_LENGTH for word in mangled)
         what = "the keyword STARTTLS" if likely else "keywords"
         text = f"a firewall overwrote {what} in the EHLO reply with {', '.join(mangled[:5])}"
-        return _fault("firewall_mangled_keyword", Step.EHLO, text)
+        return fault("firewall_mangled_keyword", Step.EHLO, text)
     mail = one.answer(Step.CLEAR_MAIL) or one.answer(Step.MAIL)
     if mail is not None and mail.code >= 400:
         if _BLOCKED_AT_MAIL.search(mail.text()):
             text = f"the server offers us no STARTTLS because it holds us for listed: {mail.text()}"
-            return _fault("starttls_withheld", Step.MAIL, text)
+            return fault("starttls_withheld", Step.MAIL, text)
         if _DEMANDS_TLS.search(mail.text()):
             text = f"the server demands STARTTLS and does not offer it to us: {mail.text()}"
-            return _fault("starttls_withheld", Step.MAIL, text)
+            return fault("starttls_withheld", Step.MAIL, text)
     offered = ", ".join(keywords(ehlo)[:20]) or "nothing"
     text = f"the server offers no STARTTLS (it offers {offered})"
     if mail is not None:
         text += f"; {NULL_SENDER} in clear is answered {mail.text()}"
-    return _fault("starttls_missing", Step.EHLO, clean(text))
+    return fault("starttls_missing", Step.EHLO, clean(text))
 
 
 def _starttls(one: AddressSeen, place: str, within: str) -> Named | None:
@@ -215,10 +195,10 @@ def _starttls(one: AddressSeen, place: str, within: str) -> Named | None:
     if answer and answer.code != 220:
         if _ECHOED.search(answer.text()):
             text = f"a firewall overwrote our STARTTLS on its way; the server answers {answer.text()}"
-            return _fault("firewall_mangled_keyword", Step.STARTTLS, text)
+            return fault("firewall_mangled_keyword", Step.STARTTLS, text)
         if _is_blocked(answer):
-            return _fault("blocklisted", Step.STARTTLS, _turned_away(answer))
-        return _fault(
+            return fault("blocklisted", Step.STARTTLS, _turned_away(answer))
+        return fault(
             "starttls_refused", Step.STARTTLS, f"the server offers STARTTLS and refuses it: {answer.text()}"
         )
     if stop is None or stop.step is not Step.STARTTLS:
@@ -228,56 +208,17 @@ def _starttls(one: AddressSeen, place: str, within: str) -> Named | None:
             text = (
                 f"octets came behind the 220 to STARTTLS, before the handshake: {clean(one.leftover, 80)!r}"
             )
-            return _fault("starttls_injection", Step.STARTTLS, text)
+            return fault("starttls_injection", Step.STARTTLS, text)
         case How.TIMEOUT:
-            return _fault(
+            return fault(
                 "handshake_timeout", Step.STARTTLS, f"{place} did not answer STARTTLS within {within}"
             )
         case How.NOT_A_REPLY | How.TOO_MUCH:
             what = stop.detail or repr(clean(stop.partial, 80))
-            return _fault("not_smtp", Step.STARTTLS, f"{place} answers STARTTLS with no SMTP reply: {what}")
+            return fault("not_smtp", Step.STARTTLS, f"{place} answers STARTTLS with no SMTP reply: {what}")
         case _:
-            text = f"{place} closed the connection at STARTTLS{_because(stop)}"
-            return _fault("closed_after_starttls", Step.STARTTLS, text)
-
-
-def _handshake(one: AddressSeen, seen: Seen) -> Named | None:
-    handshake, stop = one.handshake, one.stop
-    if handshake is None or handshake.done or stop is None or stop.step is not Step.HANDSHAKE:
-        return None
-    if handshake.verify_code is not None:
-        return None  # the certificates' own findings say why
-    if handshake.opening and handshake.opening[0] not in _TLS_RECORDS:
-        text = f"after the 220 to STARTTLS came plain text instead of TLS: {clean(handshake.opening, 40)!r}"
-        return _fault("plaintext_after_starttls", Step.HANDSHAKE, text)
-    if handshake.certificate_requested:
-        return _client_certificate(Step.HANDSHAKE, "and ended the handshake without one")
-    if stop.how is How.TIMEOUT:
-        far = "said nothing" if not handshake.opening else "did not finish"
-        text = f"the server {far} in the TLS handshake within {span_text(seen.timeout)}"
-        return _fault("handshake_timeout", Step.HANDSHAKE, text)
-    if stop.how is How.CLOSED and not handshake.opening:
-        text = f"the server answered 220 to STARTTLS and closed the connection{_because(stop)}"
-        return _fault("closed_after_starttls", Step.HANDSHAKE, text)
-    if "PROTOCOL_VERSION" in handshake.alerts or handshake.reason in _TOO_OLD:
-        return _fault("protocol_too_old", Step.HANDSHAKE, "the server speaks no TLS of version 1.2 or later")
-    return _fault(
-        "handshake_failed", Step.HANDSHAKE, f"the TLS handshake failed: {_tls_words(handshake, stop)}"
-    )
-
-
-def _client_certificate(where: Step, end: str) -> Named:
-    text = (
-        f"the server asks for a client certificate {end}; Exchange Online shows one, "
-        "so this can't be judged from here"
-    )
-    return Named("client_certificate_required", Severity.UNKNOWN, where.value, text)
-
-
-def _tls_words(handshake: Handshake, stop: Stop) -> str:
-    alerts = f", alert {', '.join(handshake.alerts)}" if handshake.alerts else ""
-    words = {How.CLOSED: "the server closed the connection in the middle"}.get(stop.how, stop.detail)
-    return clean(f"{words or stop.how.value}{alerts}")
+            text = f"{place} closed the connection at STARTTLS{because(stop)}"
+            return fault("closed_after_starttls", Step.STARTTLS, text)
 
 
 def _after_tls(one: AddressSeen, seen: Seen) -> Named | None:
@@ -287,28 +228,28 @@ def _after_tls(one: AddressSeen, seen: Seen) -> Named | None:
     ehlo, mail, rcpt = (one.answer(step) for step in (Step.TLS_EHLO, Step.MAIL, Step.RCPT))
     for answer in filter(None, (ehlo, mail, rcpt)):
         if answer.code >= 400 and _BLOCKED_AT_MAIL.search(answer.text()):
-            return _fault("blocklisted", answer.step, _turned_away(answer))
+            return fault("blocklisted", answer.step, _turned_away(answer))
     if ehlo and not ehlo.positive:
-        return _fault("ehlo_after_tls_refused", Step.TLS_EHLO, f"EHLO on TLS was refused: {ehlo.text()}")
+        return fault("ehlo_after_tls_refused", Step.TLS_EHLO, f"EHLO on TLS was refused: {ehlo.text()}")
     if mail and not mail.positive:
-        return _fault("sender_refused", Step.MAIL, f"{NULL_SENDER} was refused: {mail.text()}")
+        return fault("sender_refused", Step.MAIL, f"{NULL_SENDER} was refused: {mail.text()}")
     if rcpt and not rcpt.positive:
         text = f"the recipient {clean(seen.endpoint.recipient)} was refused: {rcpt.text()}"
-        return _fault("recipient_refused", Step.RCPT, text)
+        return fault("recipient_refused", Step.RCPT, text)
     if stop is None:
         return None
     asked = {Step.TLS_EHLO: "EHLO", Step.MAIL: "MAIL", Step.RCPT: "RCPT"}.get(stop.step, stop.step.value)
     wants_certificate = handshake.certificate_requested or "CERTIFICATE_REQUIRED" in handshake.alerts
     if stop.step is Step.TLS_EHLO and wants_certificate and stop.how in (How.CLOSED, How.TLS):
-        return _client_certificate(stop.step, "and closes the connection without one")
+        return client_certificate(stop.step, "and closes the connection without one")
     if stop.how in (How.NOT_A_REPLY, How.TOO_MUCH):
         what = stop.detail or repr(clean(stop.partial, 80))
-        return _fault("not_smtp", stop.step, f"on TLS the server answers {asked} with no SMTP reply: {what}")
+        return fault("not_smtp", stop.step, f"on TLS the server answers {asked} with no SMTP reply: {what}")
     if stop.how is How.TIMEOUT:
         text = f"TLS stands, and the server did not answer {asked} on it within {span_text(seen.timeout)}"
-        return _fault("closed_after_tls", stop.step, text)
-    return _fault(
-        "closed_after_tls", stop.step, f"TLS stands, and the server closed it at {asked}{_because(stop)}"
+        return fault("closed_after_tls", stop.step, text)
+    return fault(
+        "closed_after_tls", stop.step, f"TLS stands, and the server closed it at {asked}{because(stop)}"
     )
 
 
@@ -322,17 +263,13 @@ def _in_clear(one: AddressSeen, seen: Seen) -> list[Named]:
         if answer is not None and answer.positive:
             continue
         if answer is not None and _BLOCKED_AT_MAIL.search(answer.text()):
-            return [_fault("blocklisted", step, _turned_away(answer))]
+            return [fault("blocklisted", step, _turned_away(answer))]
         if answer is not None:
-            return [_fault(code, step, f"{asked} was refused: {answer.text()}")]
+            return [fault(code, step, f"{asked} was refused: {answer.text()}")]
         if stop is not None and stop.how is How.TIMEOUT:
-            return [_fault(code, step, f"no answer to {asked} within {span_text(seen.timeout)}")]
-        return [_fault(code, step, f"no answer to {asked}{_because(stop) if stop else ''}")]
+            return [fault(code, step, f"no answer to {asked} within {span_text(seen.timeout)}")]
+        return [fault(code, step, f"no answer to {asked}{because(stop) if stop else ''}")]
     return []
-
-
-def _because(stop: Stop) -> str:
-    return f" ({stop.detail})" if stop.detail else ""
 
 
 def _turned_away(answer: Answer) -> str:

@@ -9,12 +9,14 @@ the chain that says why.
 from __future__ import annotations
 
 import asyncio
+import functools
 import ssl
 from collections.abc import Callable
 from typing import Any, Protocol, cast
 from weakref import WeakKeyDictionary
 
 from resubmit.model.moment import Ms
+from resubmit.probe.offers import Offer
 from resubmit.probe.seen import Answer, Handshake, How, Step
 
 HOLD = 64 * 1024
@@ -98,6 +100,11 @@ class Wire(asyncio.Protocol):
             self._is_paused = False
             self._transport.resume_reading()
         return data
+
+    @property
+    def waiting(self) -> bytes:
+        """What has come and was not asked for yet."""
+        return bytes(self._octets)
 
     def write(self, octets: bytes) -> None:
         if self._transport and not self._transport.is_closing():
@@ -215,14 +222,37 @@ def client_context(roots: bytes, *, verify: bool) -> ssl.SSLContext:
         ssl.VERIFY_X509_TRUSTED_FIRST | ssl.VERIFY_X509_PARTIAL_CHAIN | _NO_CHECK_TIME
     )
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.options |= ssl.OP_NO_RENEGOTIATION
+    context.set_ciphers(Offer.USUAL)
+    context.options |= ssl.OP_NO_RENEGOTIATION | _LEGACY_SERVER_CONNECT
     if roots:
         context.load_verify_locations(cadata=roots)
-    if hasattr(context, "_msg_callback"):  # private; without it alerts are not seen, all else works
-        context._msg_callback = _on_message
+    _watch(context)
     return context
 
 
+@functools.cache
+def second_context(offer: Offer) -> ssl.SSLContext:
+    """A context for the second look's handshake: it verifies nothing, and nothing is said on it."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    if offer is Offer.ANYTHING:
+        context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
+    else:
+        context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(offer)
+    context.options |= ssl.OP_NO_RENEGOTIATION | _LEGACY_SERVER_CONNECT
+    _watch(context)
+    return context
+
+
+def _watch(context: ssl.SSLContext) -> None:
+    if hasattr(context, "_msg_callback"):  # private; without it alerts are not seen, all else works
+        context._msg_callback = _on_message
+
+
+_LEGACY_SERVER_CONNECT = 0x4
+"""SSL_OP_LEGACY_SERVER_CONNECT (named from 3.12 on): Schannel takes a server without RFC 5746."""
 _NO_CHECK_TIME = 0x200000
 """X509_V_FLAG_NO_CHECK_TIME; the ssl module has no name for it."""
 

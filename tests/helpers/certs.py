@@ -1,6 +1,7 @@
 """A bench of certificate chains, good and bad in one way or several.
 
-Keys are P-256 unless told otherwise and made once a run: what is tested is what stands on a certificate.
+Keys are P-256, a server's RSA 2048, unless told otherwise, and made once a run: what is tested is what stands
+on a certificate.
 `trustme` makes the ordinary ones elsewhere; it can't make a CN without SAN, a weak key, another usage, a
 self-signed leaf or an issuer that is no CA.
 """
@@ -92,7 +93,8 @@ class Order:
 def make(order: Order, issuer: Made | None = None, at: datetime | None = None) -> Made:
     """A certificate as ordered, signed by `issuer` or by itself."""
     at = at or now()
-    own = key(order.key or f"key of {order.common}")
+    kind = "" if order.is_ca else "rsa2048 "
+    own = key(order.key or f"{kind}key of {order.common}")
     subject = name(order.common, order.organisation)
     builder = (
         x509.CertificateBuilder()
@@ -141,9 +143,14 @@ def server_context(chain: Sequence[Made], *, seclevel: int = 2) -> ssl.SSLContex
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     if seclevel != 2:
         context.set_ciphers(f"ALL:@SECLEVEL={seclevel}")
+    add_chain(context, chain)
+    return context
+
+
+def add_chain(context: ssl.SSLContext, chain: Sequence[Made]) -> None:
+    """The context shows this chain too: one of another kind of key stands beside what it has."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "server.pem"
         private = chain[0].key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         path.write_bytes(private + b"".join(one.pem for one in chain))
         context.load_cert_chain(path)
-    return context

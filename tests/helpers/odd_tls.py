@@ -141,6 +141,8 @@ def alerting(context: ssl.SSLContext) -> Handler:
         while True:
             try:
                 tls.do_handshake()
+                await say(writer, outgoing.read())
+                await reader.read(1)
                 return
             except ssl.SSLWantReadError:
                 await say(writer, outgoing.read())

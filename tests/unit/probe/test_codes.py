@@ -85,7 +85,13 @@ BEFORE_TLS: list[tuple[str, dict[str, Any], str, str]] = [
         "plaintext_after_starttls",
         "handshake",
     ),
-    ("an alert", {"after_hello": b"\x15\x03\x03\x00\x02\x02\x28"}, "handshake_failed", "handshake"),
+    ("an alert", {"after_hello": b"\x15\x03\x03\x00\x02\x02\x28"}, "no_shared_cipher", "handshake"),
+    (
+        "an alert of its own",
+        {"after_hello": b"\x15\x03\x03\x00\x02\x02\x50"},
+        "handshake_failed",
+        "handshake",
+    ),
     ("garbage like TLS", {"after_hello": b"\x16\x03\x03\x00\x04junk"}, "handshake_failed", "handshake"),
     ("half a flight", {"after_hello": b"\x16\x03\x03\x00\x40half"}, "handshake_failed", "handshake"),
 ]
@@ -334,15 +340,6 @@ async def test_a_name_only_in_the_common_name_warns(probed: Look) -> None:
     assert (verdict.health, verdict.codes()) == (Health.HEALTHY, ("name_only_in_cn",))
 
 
-async def test_old_protocols_only(probed: Look) -> None:
-    old = certs.server_context(chain()[2].up(), seclevel=0)
-    with pytest.warns(DeprecationWarning):
-        old.minimum_version = ssl.TLSVersion.TLSv1
-        old.maximum_version = ssl.TLSVersion.TLSv1_1
-    verdict = await probed(alerting(old))
-    assert (verdict.health, verdict.codes()) == (Health.FAULTY, ("protocol_too_old",))
-
-
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 async def test_a_demanded_client_certificate_can_not_be_judged(probed: Look, version: ssl.TLSVersion) -> None:
     """On TLS 1.3 the handshake itself succeeds, and the next read fails."""
@@ -360,15 +357,6 @@ async def test_a_client_certificate_that_is_only_asked_for_is_no_finding(probed:
     asking.load_verify_locations(cadata=chain()[0].der)
     verdict = await probed(Manners(asking))
     assert (verdict.health, verdict.codes()) == (Health.HEALTHY, ())
-
-
-async def test_no_cipher_in_common_is_a_failed_handshake(probed: Look) -> None:
-    narrow = healthy_tls()
-    narrow.maximum_version = ssl.TLSVersion.TLSv1_2
-    narrow.set_ciphers("AES128-SHA:@SECLEVEL=0")
-    verdict = await probed(alerting(narrow))
-    assert verdict.codes() == ("handshake_failed",)
-    assert "HANDSHAKE_FAILURE" in verdict.addresses[0].findings[0].text
 
 
 async def test_tls_1_2_alone_is_healthy(probed: Look) -> None:
