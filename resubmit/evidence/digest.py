@@ -38,12 +38,10 @@ def digest_of(evidence: Evidence) -> bytes:
         parts.append(evidence.remote.lower())
     if not key:
         parts += [address_key(evidence.sender), evidence.subject]
-    hashed = hashlib.blake2b(digest_size=16)
-    for part in parts:
-        octets = part.encode("utf-8", "surrogatepass")
-        hashed.update(len(octets).to_bytes(4, "big"))  # so that no two lists of parts run together
-        hashed.update(octets)
-    return hashed.digest()
+    texts = [part.encode("utf-8", "surrogatepass") for part in parts]
+    # Their lengths too, so that no two lists of parts run together.
+    octets = b"".join([len(text).to_bytes(4, "big") + text for text in texts])
+    return hashlib.blake2b(octets, digest_size=16).digest()
 
 
 def _second(at: Ms | None) -> str:

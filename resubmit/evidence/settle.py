@@ -81,9 +81,9 @@ def is_sure(observed: Observed) -> bool:
     )
 
 
-def lonely(concluded: Sequence[Observed], found: Sequence[Sequence[Candidate]]) -> dict[int, list[int]]:
-    """Messages that no rows but these may be about, with their places: if nothing was heard of a message
-    before, what was concluded of each of its rows alone is what all of them together come to.
+def alone(concluded: Sequence[Observed], found: Sequence[Sequence[Candidate]]) -> set[int]:
+    """The places of all that is known of a message nothing was heard of before, where what was concluded of
+    each alone is what all of them together come to.
 
     They have no other candidate, and all bind one network message id to one offer.
     """
@@ -95,13 +95,13 @@ def lonely(concluded: Sequence[Observed], found: Sequence[Sequence[Candidate]]) 
             continue
         message = candidates[0].message
         of.setdefault(message, []).append(place)
-        offer = _offer(one, candidates[0]) if len(candidates) == 1 else None
-        if offer is None or bound.setdefault(message, (one.row.network_message_id, offer)) != (
-            one.row.network_message_id,
-            offer,
-        ):
+        offer = None
+        if len(candidates) == 1 and candidates[0].alone:
+            offer = _offer(one, candidates[0])
+        binds = (one.row.network_message_id, offer or 0)
+        if offer is None or bound.setdefault(message, binds) != binds:
             spoilt.update(candidate.message for candidate in candidates)
-    return {message: places for message, places in of.items() if message not in spoilt}
+    return {place for message, places in of.items() if message not in spoilt for place in places}
 
 
 def _offer(one: Observed, candidate: Candidate) -> int | None:

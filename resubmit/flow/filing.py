@@ -19,7 +19,7 @@ from resubmit.flow.reporting import report
 from resubmit.flow.wake import Wake
 from resubmit.handoff.routes import Table
 from resubmit.journal.door import Journal
-from resubmit.journal.verbs import Candidate, Cursor, Observed, UnmatchedEvidence
+from resubmit.journal.verbs import Candidate, Cursor, UnmatchedEvidence
 from resubmit.model.evidence import Evidence
 from resubmit.model.message import message_key
 from resubmit.model.moment import SECOND, Ms
@@ -102,7 +102,7 @@ class Filing:
             else settle.nobodys(item, digest=digest_of(item), **said)  # type: ignore[arg-type]
             for item, found in zip(evidence, candidates, strict=True)
         ]
-        alone = await self._alone(concluded, candidates)
+        alone = settle.alone(concluded, candidates)
         sure = [i in alone or settle.is_sure(one) for i, one in enumerate(concluded)]
         observed = [
             one if sure[i] else settle.unowned(one) if candidates[i] else one
@@ -125,15 +125,6 @@ class Filing:
             matches.get(done.evidence or 0, one.match) if done.outcome == "new" else "known"
             for one, done in zip(observed, filed, strict=True)
         ]
-
-    async def _alone(self, concluded: Sequence[Observed], found: Sequence[Sequence[Candidate]]) -> set[int]:
-        """The places of what is the first and only word about a message, and so needs no other to decide."""
-        lonely = settle.lonely(concluded, found)
-        if not lonely:
-            return set()
-        asked = [(message_key(found[places[0]][0].message_id), message) for message, places in lonely.items()]
-        answers = await self._journal.alone(asked)
-        return {i for (_, message), yes in zip(asked, answers, strict=True) if yes for i in lonely[message]}
 
     async def _ask_again(self, stored: Sequence[UnmatchedEvidence]) -> None:
         lookups = [matching.lookup_of(settle.evidence_of(each.row)) for each in stored]

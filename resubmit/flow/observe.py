@@ -32,7 +32,7 @@ from resubmit.model.moment import SECOND, Ms
 
 log = structlog.get_logger()
 
-_BATCH = 500
+_BATCH = 1000
 _LISTED = 100
 """So many of a file's unreadable places are kept and logged; of the others how many there are."""
 _HOPELESS = 10_000

@@ -20,9 +20,6 @@ _NEAR: Ms = 12 * MINUTE
 """How far from a row's time of receipt an attempt is looked for: the 10 minutes of rule 2, whole seconds,
 and clocks that differ."""
 
-_ALWAYS = 1 << 40
-"""A day after all days."""
-
 # The days a table holds, each by one step in its index: stamps may lie decades apart.
 _DAYS_OF = """
 with recursive d (day) as (
@@ -41,25 +38,25 @@ _DAYS = {
 }
 
 _BY_KEY = """
-select m.id
+select m.id, m.day
 from json_each(?1) d
 cross join message m
-where d.value <= ?3 and m.day = d.value and m.key = ?2
+where m.day = d.value and m.key = ?2
 """
 
 _BY_NETWORK_ID = """
-select o.message
+select o.message, 0
 from json_each(?1) d
 cross join binding b
 cross join offer o
-where d.value <= ?3 and b.day = d.value and b.network_message_id = ?2 and o.id = b.offer
+where b.day = d.value and b.network_message_id = ?2 and o.id = b.offer
 """
 
 _BY_NEXT_KEY = """
-select o.message
+select o.message, 0
 from json_each(?1) d
 cross join offer o
-where d.value <= ?3 and o.day = d.value and o.next_key = ?2 and o.next_key is not null
+where o.day = d.value and o.next_key = ?2 and o.next_key is not null
 """
 
 _QUERIES = {"message": _BY_KEY, "binding": _BY_NETWORK_ID, "offer": _BY_NEXT_KEY}
@@ -93,6 +90,7 @@ class Keys:
         self._connection = connection
         self._sieves = sieves
         self._days: dict[str, str] = {}
+        self._found: dict[tuple[str, str], list[tuple[int, int]]] = {}
 
     def days(self, table: str) -> list[int]:
         """The days of which a table (message, binding, offer with an id, evidence of nobody's) has rows."""
@@ -106,12 +104,17 @@ class Keys:
 
     def messages(self, table: str, key: str, until: Ms | None = None) -> list[int]:
         """The messages with a Message-ID key (table message), a bound network message id (binding) or a next
-        hop's id (offer). until: only what is filed under that day, the day after it, or before."""
+        hop's id (offer). until: of the first only what came on that day, the day after it, or before."""
         if self._sieves is not None and not self._sieves.passes(table, key):
             return []
-        last = _ALWAYS if until is None else day_of(until) + 1
-        found = self._connection.execute(_QUERIES[table], (self._listed(table), key, last))
-        return [message for (message,) in found]
+        found = self._found.get((table, key))
+        if found is None:
+            found = self._connection.execute(_QUERIES[table], (self._listed(table), key)).fetchall()
+            self._found[table, key] = found
+        if until is None:
+            return [message for message, _ in found]
+        last = day_of(until) + 1
+        return [message for message, day in found if day <= last]
 
     def is_unowned(self, key: str) -> bool:
         """Whether there is evidence of that Message-ID that is nobody's."""
@@ -123,13 +126,12 @@ class Keys:
         for day in self.days("evidence"):
             asked = self._connection.execute(_UNOWNED_KEYS, (day,))
             found.update(key for (key,) in asked if self.messages("message", key))
+            self._found.clear()
         return sorted(found)
 
     def is_alone(self, key: str, message: int) -> bool:
         """Whether the message is the only one with its key, and nothing was ever heard of either."""
-        if self._connection.execute(_IS_OWNER, (message,)).fetchone() is not None:
-            return False
-        if not key:
+        if not key or self._connection.execute(_IS_OWNER, (message,)).fetchone() is not None:
             return False
         return self.messages("message", key) == [message] and not self.is_unowned(key)
 

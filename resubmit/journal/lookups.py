@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 
 from resubmit.journal.codec import day_of, read_words
 from resubmit.journal.connection import sqlite3
@@ -25,6 +26,7 @@ from resubmit.journal.verbs import (
 )
 from resubmit.model.envelope import parameter
 from resubmit.model.evidence import Cause, Holder, Mend, Scope
+from resubmit.model.message import message_key
 from resubmit.model.moment import Ms
 from resubmit.model.recipient import RecipientKey, State
 
@@ -119,23 +121,22 @@ def candidates(
     """For each lookup the messages it may be about, oldest first, with recipients and attempts."""
     if sieves is not None:
         sieves.keep_up(connection)
+    keys = Keys(connection, sieves)
     made: dict[int, Candidate | None] = {}
     answers: list[list[Candidate]] = []
-    for messages in Keys(connection, sieves).of_lookups(lookups):
+    for messages in keys.of_lookups(lookups):
         found: list[Candidate] = []
         for message in sorted(messages)[-_MANY:]:
             if message not in made:
-                made[message] = _candidate(connection, message)
+                candidate = _candidate(connection, message)
+                if candidate is not None and len(messages) == 1:
+                    alone = keys.is_alone(message_key(candidate.message_id), message)
+                    candidate = replace(candidate, alone=alone)
+                made[message] = candidate
             if (candidate := made[message]) is not None:
                 found.append(candidate)
         answers.append(found)
     return answers
-
-
-def alone(connection: sqlite3.Connection, wanted: Sequence[tuple[str, int]]) -> list[bool]:
-    """For each Message-ID key and message whether it is the only one with the key, and unheard of."""
-    keys = Keys(connection)
-    return [keys.is_alone(key, message) for key, message in wanted]
 
 
 def _candidate(connection: sqlite3.Connection, message: int) -> Candidate | None:

@@ -144,8 +144,9 @@ def observe(
     """Store evidence and carry out what it does; one answer each, in order.
 
     `known`: it is there already. `fuller`: it is, and said less than now. `stale`: an attempt has begun or a
-    recipient was made since it was decided, nothing of it is stored: decide again. `at`: when it was read,
-    for the history. `rebinds` come first; what is nobody's and moves nobody comes last.
+    recipient was made since it was decided, nothing of it is stored: decide again; the cursor waits for that.
+    `at`: when it was read, for the history. `rebinds` come first; what is nobody's and moves nobody comes
+    last.
     """
     for rebind in rebinds:
         which = (rebind.offer, rebind.network_message_id)
@@ -153,10 +154,11 @@ def observe(
             connection.execute(_UNBIND, which)
         else:
             connection.execute(_BIND_OFFER, (*which, day_of(rebind.at)))
-    told = [None if _is_plain(one) else _file(connection, one, at) for one in observed]
-    kept = iter(_keep(connection, [one for one in observed if _is_plain(one)], at))
+    known = _known(connection, [one.row for one in observed if one.refile is None])
+    told = [None if _is_plain(one) else _file(connection, one, at, known) for one in observed]
+    kept = iter(_keep(connection, [one for one in observed if _is_plain(one)], at, known))
     answers = [next(kept) if answer is None else answer for answer in told]
-    if cursor is not None:
+    if cursor is not None and all(answer.outcome != "stale" for answer in answers):
         connection.execute(_CURSOR, (cursor.source, cursor.name, cursor.position, at))
     return answers
 
@@ -166,15 +168,22 @@ def _is_plain(observed: Observed) -> bool:
     return observed.owner is None and observed.refile is None and not observed.moves
 
 
-def _keep(connection: sqlite3.Connection, observed: Sequence[Observed], at: Ms) -> list[Filed]:
-    """Store what does nothing, all at once; one answer each."""
+def _known(connection: sqlite3.Connection, rows: Sequence[EvidenceRow]) -> set[tuple[str, bytes]]:
+    """The sources and digests of those rows that are stored already."""
     known: set[tuple[str, bytes]] = set()
-    for source in {one.row.source for one in observed}:
-        digests = [one.row.digest for one in observed if one.row.source == source]
+    for source in {row.source for row in rows}:
+        digests = [row.digest for row in rows if row.source == source]
         for start in range(0, len(digests), _ASKED):
             asked = digests[start : start + _ASKED]
             query = _KNOWN_OF.format(", ".join("?" * len(asked)))
-            known.update((source, bytes(d)) for (d,) in connection.execute(query, (source, *asked)))
+            known.update((source, bytes(digest)) for (digest,) in connection.execute(query, (source, *asked)))
+    return known
+
+
+def _keep(
+    connection: sqlite3.Connection, observed: Sequence[Observed], at: Ms, known: set[tuple[str, bytes]]
+) -> list[Filed]:
+    """Store what does nothing, all at once; one answer each."""
     (newest,) = connection.execute(_NEWEST).fetchone()
     rows: list[tuple[object, ...]] = []
     answers: list[Filed | None] = []
@@ -189,22 +198,21 @@ def _keep(connection: sqlite3.Connection, observed: Sequence[Observed], at: Ms) 
         answers.append(Filed("new", newest))
     connection.executemany(_INSERT_AS, rows)
     return [
-        _file(connection, one, at) if answer is None else answer
+        _file(connection, one, at, known) if answer is None else answer
         for one, answer in zip(observed, answers, strict=True)
     ]
 
 
-def _file(connection: sqlite3.Connection, observed: Observed, at: Ms) -> Filed:
+def _file(connection: sqlite3.Connection, observed: Observed, at: Ms, known: set[tuple[str, bytes]]) -> Filed:
     row = observed.row
     evidence = observed.refile
     fuller = False
-    if evidence is None:
+    if evidence is None and (row.source, row.digest) in known:
         found = connection.execute(_KNOWN, (row.source, row.digest)).fetchone()
-        if found is not None:
-            fuller = _made_fuller(connection, row, found)
-            if fuller or found[1] is not None or observed.owner is None:
-                return Filed("fuller" if fuller else "known", found[0])
-            evidence = found[0]  # it lay there without an owner, and has one now
+        fuller = _made_fuller(connection, row, found)
+        if fuller or found[1] is not None or observed.owner is None:
+            return Filed("fuller" if fuller else "known", found[0])
+        evidence = found[0]  # it lay there without an owner, and has one now
     if _is_stale(connection, observed):
         return Filed("stale", None)
     owner, no = observed.owner, observed.no
@@ -220,6 +228,7 @@ def _file(connection: sqlite3.Connection, observed: Observed, at: Ms) -> Filed:
         evidence = connection.execute(
             _INSERT, (*values(row), day_of(_when(row)), observed.match, clean(observed.why), *whose)
         ).lastrowid
+        known.add((row.source, row.digest))
     elif owner is not None and _owner_of(connection, evidence) == whose:
         return Filed("known", evidence)
     else:
@@ -282,10 +291,9 @@ def _refile(
 
 def _is_stale(connection: sqlite3.Connection, observed: Observed) -> bool:
     """Whether a recipient it speaks of is not there, or has begun another attempt since."""
-    keys: list[tuple[RecipientKey, int | None]] = []
-    if observed.owner is not None:
+    keys = [(RecipientKey(move.message, move.n), move.attempt) for move in observed.moves]
+    if observed.owner is not None and all(key != observed.owner for key, _ in keys):
         keys.append((observed.owner, None))
-    keys += [(RecipientKey(move.message, move.n), move.attempt) for move in observed.moves]
     for key, expected in keys:
         found = connection.execute(_ATTEMPT_OF, (key.message, key.n)).fetchone()
         if found is None or (expected is not None and found[0] != expected):

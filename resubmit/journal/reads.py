@@ -131,11 +131,6 @@ class Reads(Opened):
                 await self._read(lambda connection, t=table, d=day: sieves.load(connection, t, d))  # type: ignore[misc]
         sieves.is_ready = True
 
-    async def alone(self, wanted: Sequence[tuple[str, int]]) -> list[bool]:
-        """For each Message-ID key and message whether no other message has the key, and nothing was ever
-        heard of either."""
-        return await self._read(lambda connection: lookups.alone(connection, wanted))
-
     async def gathered(self, wanted: Sequence[tuple[Sequence[str], Sequence[int]]]) -> list[Gathered]:
         """For each group of Message-ID keys and evidence ids: messages that can be mistaken for each other,
         and all evidence that may be about any of them."""

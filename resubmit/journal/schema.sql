@@ -199,8 +199,9 @@ create unique index evidence_once on evidence (source, digest);
 create index evidence_of on evidence (message, n) where message is not null;
 create index evidence_unowned on evidence (day, key, message) where message is null;
 create index evidence_by_reading on evidence (read_at);
-create index evidence_fault on evidence (read_at) where scope in ('route', 'destination');
-create index evidence_delivered on evidence (read_at) where status = 'delivered';
+create index evidence_fault on evidence (read_at)
+    where scope in ('route', 'destination') and message is not null;
+create index evidence_delivered on evidence (read_at) where status = 'delivered' and message is not null;
 
 -- Ambiguous evidence: the candidates it moved (design rule 8).
 create table evidence_link (

@@ -377,7 +377,8 @@ class CandidateRecipient:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A message that evidence may be about, with its recipients and their attempts."""
+    """A message that evidence may be about, with its recipients and their attempts. `alone`: surely no other
+    has its Message-ID, and there is no evidence yet of either; False: it was not looked at, or there is."""
 
     message: int
     received_at: Ms
@@ -386,6 +387,7 @@ class Candidate:
     subject: str
     size: int
     recipients: tuple[CandidateRecipient, ...]
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,7 +113,9 @@ class Form:
         received = at
         if self.name in ("extended", "details"):
             received = self.taken.get(network or message_key(message_id))
-        size = re.sub(r"\D", "", self._cell(fields, "size"))
+        size = self._cell(fields, "size")
+        if not size.isdecimal():
+            size = re.sub(r"\D", "", size)
         return {
             "source": self.source,
             "observed_at": at,

@@ -9,13 +9,22 @@ its admin centre's languages as far as they are known, and an unknown word is re
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from resubmit.model.evidence import Status
 
 
 def fold(word: str) -> str:
     """A word as it is compared."""
+    return _folded(word) if len(word) <= _SHORT else _folded.__wrapped__(word)
+
+
+@lru_cache(1024)  # a trace has a few words, a million times
+def _folded(word: str) -> str:
     return re.sub(r"[\s_\-.'\"()/:\ufeff]+", "", word).casefold()
+
+
+_SHORT = 64
 
 
 _COLUMNS = {
