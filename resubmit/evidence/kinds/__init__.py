@@ -15,6 +15,7 @@ KINDS = (
     "dsn",  # bounces and delivery reports: mails, mailboxes, or their text
     "postfix_log",  # Postfix: syslog, its own file, journald
     "exchange_tracking_log",  # Exchange Server's message tracking logs
+    "exchange_smtp_log",  # Exchange Server's SMTP protocol logs
     "smtp_reply",  # SMTP replies, a line each
 )
 
