@@ -84,7 +84,7 @@ async def test_ambiguous_bad_news_moves_each_candidate_once(journal: Journal) ->
     assert [candidate.message for candidate in gathered.candidates] == messages
 
 
-async def test_a_batch_answers_each_in_order_and_saves_the_cursor_with_it(journal: Journal) -> None:
+async def test_a_batch_answers_each_in_order_and_the_cursor_waits_for_what_is_stale(journal: Journal) -> None:
     message = await journal.record(arrival())
     await attempt(journal, message)
     answers = await journal.observe(
@@ -97,6 +97,8 @@ async def test_a_batch_answers_each_in_order_and_saves_the_cursor_with_it(journa
         Cursor("folder", "f", "5"),
     )
     assert [answer.outcome for answer in answers] == ["new", "stale", "known", "stale"]
+    assert await journal.cursor("folder", "f") is None
+    await journal.observe([seen(message, Event.SEEN_DEFERRED, "b")], Cursor("folder", "f", "5"))
     assert await journal.cursor("folder", "f") == "5"
 
 
@@ -238,6 +240,69 @@ async def test_two_messages_with_one_message_id_are_both_candidates(
     assert (one.message, two.message) == (first, second)
     ((only,),) = await journal.candidates([Lookup(key="1@example.org", received_at=NOW)])
     assert only.message == first
+
+
+async def test_only_a_message_that_nothing_was_heard_of_and_no_other_is_like_is_alone(
+    journal: Journal, clock: HandClock
+) -> None:
+    message = await journal.record(arrival())
+    await attempt(journal, message)
+    wanted = [Lookup(key="1@example.org", received_at=clock.now())]
+
+    async def is_alone() -> bool:
+        ((candidate,),) = await journal.candidates(wanted)
+        return candidate.alone
+
+    assert await is_alone()
+    (kept,) = await journal.observe([Observed(row(key="1@example.org"), "unmatched", "not yet")])
+    assert not await is_alone()
+    await journal.observe([replace(seen(message, Event.SEEN_DEFERRED), refile=kept.evidence)])
+    assert not await is_alone()
+    other = await journal.record(arrival(message_id="<2@example.org>"))
+    clock.pass_(3 * DAY)
+    await journal.record(arrival(message_id="<2@example.org>", received_at=clock.now()))
+    ((first,),) = await journal.candidates([Lookup(key="2@example.org", received_at=NOW)])
+    assert (first.message, first.alone) == (other, False)
+
+
+async def test_a_journal_that_knows_its_keys_still_finds_what_comes_later(
+    journal: Journal, clock: HandClock
+) -> None:
+    many = [Lookup(key=f"{i}@elsewhere.example", network_message_id=f"n{i}") for i in range(5000)]
+    early = await journal.record(arrival())
+    assert not any(await journal.candidates(many))
+    late = await journal.record(arrival(message_id="<2@example.org>"))
+    await attempt(journal, early)
+    await attempt(journal, late)
+    bound = seen(late, Event.SEEN_DEFERRED, network_message_id="guid-9")
+    await journal.observe([replace(bound, binds=True)])
+    wanted = [
+        Lookup(key="1@example.org"),
+        Lookup(key="2@example.org"),
+        Lookup(network_message_id="guid-9"),
+        Lookup(network_message_id="guid-8"),
+    ]
+    found = [[one.message for one in answers] for answers in await journal.candidates(wanted)]
+    assert found == [[early], [late], [late], []]
+    assert len(await journal.candidates([Lookup(queue_id="4Xyz")])) == 1
+
+
+async def test_many_rows_of_nobodys_are_stored_once_in_their_order(journal: Journal) -> None:
+    rows = [Observed(row(str(i)), "unmatched", "none") for i in range(9)]
+    answers = await journal.observe([*rows[:5], *rows[3:], rows[8]])
+    assert [one.outcome for one in answers] == ["new"] * 5 + ["known"] * 2 + ["new"] * 4 + ["known"]
+    ids = [one.evidence for one in answers]
+    assert ids[5:7] == ids[3:5]
+    assert [one.row.digest for one in await journal.unmatched()] == [one.row.digest for one in rows]
+
+
+async def test_rows_without_a_message_id_are_looked_for_near_their_own_time(journal: Journal) -> None:
+    message = await journal.record(arrival())
+    await attempt(journal, message)
+    who = {"sender": "app@example.org", "recipient": "ann@contoso.com"}
+    times = [NOW - 30 * MINUTE, NOW - 11 * MINUTE, NOW, NOW + 11 * MINUTE, NOW + 30 * MINUTE]
+    found = await journal.candidates([Lookup(**who, received_at=at) for at in times])
+    assert [len(answers) for answers in found] == [0, 1, 1, 1, 0]
 
 
 async def test_an_attempt_that_never_connected_says_so(journal: Journal) -> None:
