@@ -68,50 +68,50 @@ async def test_a_real_postfix_holds_passes_on_and_gives_up_as_its_log_says(tmp_p
             postfix(hops, levels=levels, ca=authority.root_file) as relay,
             Service(tmp_path, tables(relay)).running() as service,
         ):
-        await sent(service, "<one@app.invalid>", *(f"anna@{domain}" for domain in hops))
-        await stand(
-            service,
-            relay,
-            ("anna@closed.invalid", "deferred", "relay", "connection"),
-            ("anna@expired.invalid", "deferred", "relay", "tls"),
-            ("anna@good.invalid", "accepted", "far", None),
-            ("anna@plain.invalid", "deferred", "relay", "tls"),
-        )
-        texts = dict(service.rows("select recipient, text from evidence where status = 'deferred'"))
-        assert texts["anna@expired.invalid"] == (
-            "Server certificate not verified: certificate has expired"
-        )
-        assert "was not offered" in texts["anna@plain.invalid"]
-        # Each statement is known to be about this mail by its Message-ID, and its queue id is the one
-        # that Postfix told us when it took the mail.
-        ids = service.rows(
-            "select distinct e.queue_id, o.next_key, e.no, e.match from evidence e"
-            " join attempt a on a.message = e.message and a.n = e.n and a.no = e.no"
-            " join offer o on o.id = a.offer"
-        )
-        assert [(queue == next_key, no, match) for queue, next_key, no, match in ids] == [
-            (True, 1, "matched")
-        ]
+            await sent(service, "<one@app.invalid>", *(f"anna@{domain}" for domain in hops))
+            await stand(
+                service,
+                relay,
+                ("anna@closed.invalid", "deferred", "relay", "connection"),
+                ("anna@expired.invalid", "deferred", "relay", "tls"),
+                ("anna@good.invalid", "accepted", "far", None),
+                ("anna@plain.invalid", "deferred", "relay", "tls"),
+            )
+            texts = dict(service.rows("select recipient, text from evidence where status = 'deferred'"))
+            assert texts["anna@expired.invalid"] == (
+                "Server certificate not verified: certificate has expired"
+            )
+            assert "was not offered" in texts["anna@plain.invalid"]
+            # Each statement is known to be about this mail by its Message-ID, and its queue id is the one
+            # that Postfix told us when it took the mail.
+            ids = service.rows(
+                "select distinct e.queue_id, o.next_key, e.no, e.match from evidence e"
+                " join attempt a on a.message = e.message and a.n = e.n and a.no = e.no"
+                " join offer o on o.id = a.offer"
+            )
+            assert [(queue == next_key, no, match) for queue, next_key, no, match in ids] == [
+                (True, 1, "matched")
+            ]
 
-        await relay.command("postfix", "logrotate")
-        old.tls = authority.good("mx.expired.invalid").context()
-        await relay.command("postqueue", "-f")
-        await stand(
-            service,
-            relay,
-            ("anna@closed.invalid", "deferred", "relay", "connection"),
-            ("anna@expired.invalid", "accepted", "far", None),
-            ("anna@good.invalid", "accepted", "far", None),
-            ("anna@plain.invalid", "deferred", "relay", "tls"),
-        )
+            await relay.command("postfix", "logrotate")
+            old.tls = authority.good("mx.expired.invalid").context()
+            await relay.command("postqueue", "-f")
+            await stand(
+                service,
+                relay,
+                ("anna@closed.invalid", "deferred", "relay", "connection"),
+                ("anna@expired.invalid", "accepted", "far", None),
+                ("anna@good.invalid", "accepted", "far", None),
+                ("anna@plain.invalid", "deferred", "relay", "tls"),
+            )
 
-        await relay.command("postsuper", "-e", "ALL")
-        await relay.command("postqueue", "-f")
-        await stand(
-            service,
-            relay,
-            ("anna@closed.invalid", "expired", "nobody", "connection"),
-            ("anna@expired.invalid", "accepted", "far", None),
-            ("anna@good.invalid", "accepted", "far", None),
-            ("anna@plain.invalid", "expired", "nobody", "tls"),
-        )
+            await relay.command("postsuper", "-e", "ALL")
+            await relay.command("postqueue", "-f")
+            await stand(
+                service,
+                relay,
+                ("anna@closed.invalid", "expired", "nobody", "connection"),
+                ("anna@expired.invalid", "accepted", "far", None),
+                ("anna@good.invalid", "accepted", "far", None),
+                ("anna@plain.invalid", "expired", "nobody", "tls"),
+            )
