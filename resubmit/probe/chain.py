@@ -126,10 +126,8 @@ def _trust(path: Path, further: Path, sent: Sequence[x509.Certificate], roots: R
     where = "leaf" if len(path.links) == 1 else "intermediate"
     others = " (what was sent beside it did not issue it)" if where == "leaf" and len(sent) > 1 else ""
     if further.anchor is not None:
-        text = (
-            f"the intermediate {issuer} was not sent{others}; it can be had from the address the certificate"
-        )
-        return [Flaw("chain_incomplete", where, text)]
+        text = f"the intermediate {issuer} was not sent{others}; the certificate names where it can be had"
+        return [Flaw("chain_incomplete", where, f"{text}, which not every verifier goes to")]
     if further.is_fetched and further.top.is_own_issuer:
         root = name_text(further.top.certificate.subject)
         return [Flaw("untrusted_issuer", "root", f"the chain leads to {root}, which is not in {roots.name}")]

@@ -15,10 +15,11 @@ from cryptography import x509
 from resubmit.meaning.advice import advice
 from resubmit.model.moment import Ms
 from resubmit.model.tls import AddressVerdict, Certificate, Finding, Health, Severity, Verdict
-from resubmit.probe import chain, names, talk
+from resubmit.probe import aia, chain, names, revocation, talk
 from resubmit.probe.chain import DYING
 from resubmit.probe.flaw import Flaw
 from resubmit.probe.names import Match
+from resubmit.probe.revocation import Gathered
 from resubmit.probe.roots import Roots
 from resubmit.probe.seen import AddressSeen, Handshake, How, Seen, Step, clean, greeted_as
 
@@ -119,8 +120,16 @@ _REFUSALS = {
 """What OpenSSL refuses a chain for; dates it is told to leave to us."""
 
 
-def judge(seen: Seen, roots: Roots, *, gate_closed: bool = False) -> Verdict:
-    """The whole look's verdict. `gate_closed`: a certificate with less than a day left is no healthy one."""
+_OUR_WAY = {"crl_unreachable", "ocsp_unreachable"}
+"""What a firewall of our own can make, too."""
+
+
+def judge(
+    seen: Seen, roots: Roots, *, gate_closed: bool = False, gathered: Gathered | None = None
+) -> Verdict:
+    """The whole look's verdict. `gate_closed`: a certificate with less than a day left is no healthy one.
+
+    gathered: what was fetched beside the look; None where nothing was, and then nothing is said of it."""
     endpoint = seen.endpoint
     target = f"{endpoint.host}:{endpoint.port}"
     if seen.unresolved is not None:
@@ -134,7 +143,7 @@ def judge(seen: Seen, roots: Roots, *, gate_closed: bool = False) -> Verdict:
         found = _finding("dns_failed", severity, "dns", f"{told}: {clean(seen.unresolved.detail)}", seen)
         health = Health.UNKNOWN if ours else Health.FAULTY
         return Verdict(target, health, seen.at, endpoint.level, (), (found,), reached=False)
-    judged = tuple(_address(one, seen, roots, gate_closed) for one in seen.addresses)
+    judged = tuple(_address(one, seen, roots, gate_closed, gathered) for one in seen.addresses)
     counted = [v for v, one in zip(judged, seen.addresses, strict=True) if not _has_no_way(one)] or list(
         judged
     )
@@ -159,13 +168,15 @@ def _worst(healths: Iterable[Health]) -> Health:
     return next((h for h in (Health.FAULTY, Health.UNKNOWN) if h in given), Health.HEALTHY)
 
 
-def _address(one: AddressSeen, seen: Seen, roots: Roots, gate_closed: bool) -> AddressVerdict:
+def _address(
+    one: AddressSeen, seen: Seen, roots: Roots, gate_closed: bool, gathered: Gathered | None
+) -> AddressVerdict:
     certificates: tuple[Certificate, ...] = ()
     found = [_finding(f.code, f.severity, f.where, f.text, seen) for f in talk.read(one, seen)]
     if one.handshake is not None and one.handshake.chain:
         sent = chain.read(one.handshake.chain)
         certificates = tuple(chain.described(c) for c in sent)
-        found += _certificates(one, sent, seen, roots, gate_closed)
+        found += _certificates(one, sent, seen, roots, gate_closed, gathered)
     found += _unexplained(one, found, seen)
     greeting = one.answer(Step.GREETING)
     return AddressVerdict(
@@ -192,14 +203,25 @@ def _ehlo_name(one: AddressSeen) -> str:
 
 
 def _certificates(
-    one: AddressSeen, sent: list[x509.Certificate], seen: Seen, roots: Roots, gate_closed: bool
+    one: AddressSeen,
+    sent: list[x509.Certificate],
+    seen: Seen,
+    roots: Roots,
+    gate_closed: bool,
+    gathered: Gathered | None,
 ) -> list[Finding]:
     endpoint, handshake = seen.endpoint, one.handshake
     assert handshake is not None
     if not sent:
         text = "the server's certificate can't be read, so no name on it can be compared"
         return [_finding("name_mismatch", _at_level(Severity.FAULT, endpoint.level), "host", text, seen)]
-    flaws = chain.flaws(sent, roots, seen.at, accepted=handshake.verified)
+    issuers = (
+        [] if gathered is None else [c for f in gathered.issuers.values() for c in aia.read(f.octets or b"")]
+    )
+    path, flaws = chain.judged(sent, roots, seen.at, accepted=handshake.verified, fetched=issuers)
+    if gathered is not None:
+        others = [*sent, *roots.certificates]
+        flaws = [*flaws, *revocation.flaws(path, gathered, others, seen.at, is_public=roots.is_public)]
     found = [_of_flaw(flaw, seen, roots, gate_closed) for flaw in flaws]
     if handshake.verify_code is not None and not any(f.code in _REFUSALS for f in flaws):
         code, where = _BY_VERIFY_CODE.get(handshake.verify_code, ("untrusted_issuer", "leaf"))
@@ -211,8 +233,10 @@ def _certificates(
 
 
 def _of_flaw(flaw: Flaw, seen: Seen, roots: Roots, gate_closed: bool) -> Finding:
-    severity = Severity.FAULT
-    if flaw.code in ("expiring_soon", "chain_misordered"):
+    severity = flaw.severity or Severity.FAULT
+    if flaw.severity is None and flaw.code in _OUR_WAY:
+        severity = Severity.UNKNOWN
+    elif flaw.code in ("expiring_soon", "chain_misordered"):
         is_dying = gate_closed and flaw.left is not None and flaw.left < DYING
         severity = Severity.FAULT if is_dying else Severity.WARNING
     elif flaw.code in ("untrusted_issuer", "chain_incomplete") and not roots.certificates:

@@ -11,6 +11,7 @@ from resubmit.errors import UsageError
 from resubmit.model.moment import Ms
 from resubmit.model.tls import Endpoint, Verdict
 from resubmit.probe import findings, roots, starttls
+from resubmit.probe.gather import Gathering
 from resubmit.probe.wire import client_context
 
 
@@ -29,13 +30,24 @@ async def look(
         context = _context(trusted, endpoint.level in ("certificate", "domain"))
     except (UsageError, ssl.SSLError) as error:
         return findings.unknown(f"{endpoint.host}:{endpoint.port}", endpoint.level, clock.now(), str(error))
+    gathering = Gathering(trusted, clock, loop.time() + timeout / 1000, in_need=gate_closed)
     try:
         seen = await starttls.look(
-            endpoint, context, clock=clock, timeout=timeout, ehlo_name=ehlo_name, roots=trusted.name
+            endpoint,
+            context,
+            clock=clock,
+            timeout=timeout,
+            ehlo_name=ehlo_name,
+            roots=trusted.name,
+            after=gathering.answer,
         )
     except UsageError as error:  # a name or recipient of our own that no command can carry: our fault
         return findings.unknown(f"{endpoint.host}:{endpoint.port}", endpoint.level, clock.now(), str(error))
-    return findings.judge(seen, trusted, gate_closed=gate_closed)
+    # Off the loop: a large revocation list takes its time.
+    judge = functools.partial(
+        findings.judge, seen, trusted, gate_closed=gate_closed, gathered=gathering.found()
+    )
+    return await loop.run_in_executor(None, judge)
 
 
 @functools.lru_cache(maxsize=16)
