@@ -15,7 +15,7 @@ from cryptography import x509
 from resubmit.meaning.advice import advice
 from resubmit.model.moment import Ms
 from resubmit.model.tls import AddressVerdict, Certificate, Finding, Health, Severity, Verdict
-from resubmit.probe import aia, chain, names, revocation, talk
+from resubmit.probe import aia, chain, names, own_clock, revocation, talk
 from resubmit.probe.chain import DYING
 from resubmit.probe.flaw import Flaw
 from resubmit.probe.names import Match
@@ -147,7 +147,7 @@ def judge(
     counted = [v for v, one in zip(judged, seen.addresses, strict=True) if not _has_no_way(one)] or list(
         judged
     )
-    return Verdict(
+    verdict = Verdict(
         target=target,
         health=_worst(v.health for v in counted),
         checked_at=seen.at,
@@ -156,6 +156,7 @@ def judge(
         findings=tuple(_differences(counted, seen)),
         reached=any(one.connected for one in seen.addresses),
     )
+    return own_clock.judged(verdict, seen)
 
 
 def _has_no_way(one: AddressSeen) -> bool:
