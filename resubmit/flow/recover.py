@@ -153,8 +153,8 @@ class Recover:
     # ── gates and incidents ─────────────────────────────────────────────────────────────────────────
 
     async def _turn(self, judged: Judged, to: Decision, number: int | None, now: Ms) -> bool:
-        gate, memory = judged.gate, to.memory.to_text()
-        done = await self._journal.turn(gate.name, gate.version, to.state, to.reasons, now, memory, number)
+        gate, facts = judged.gate, (to.memory.to_text(), number, judged.orders.haste)
+        done = await self._journal.turn(gate.name, gate.version, to.state, to.reasons, now, *facts)
         if isinstance(done, Stale):
             return False
         if to.moves(gate):

@@ -38,6 +38,7 @@ from resubmit.journal.verbs import (
     Destined,
     Ended,
     Filed,
+    Haste,
     JobAsk,
     LookRow,
     Move,
@@ -184,13 +185,15 @@ class Journal(Reads):
         at: Ms,
         data: str = "{}",
         incident: int | None = None,
+        haste: Haste | None = None,
     ) -> int | Stale:
-        """The gate stands at `to`; returns its new version. A gate that never turned is at version 0."""
+        """The gate stands at `to`, and what waited for that is due; returns its new version. A gate that
+        never turned is at version 0."""
         self._gates_turn()
         try:
             return await self._write(
                 lambda connection: gates.turn(
-                    connection, gate, from_version, to, reasons, at, data, incident
+                    connection, gate, from_version, to, reasons, at, data, incident, haste
                 ),
                 "gate",
                 "due",

@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
+from resubmit.journal import hasten
 from resubmit.journal.codec import clean, read_words, words
 from resubmit.journal.connection import sqlite3
-from resubmit.journal.verbs import AuditRow, Coverage, Destined, GateRow, LookRow, Stale
+from resubmit.journal.verbs import AuditRow, Coverage, Destined, GateRow, Haste, LookRow, Stale
 from resubmit.model.moment import Ms
 from resubmit.model.recipient import RecipientKey
 
@@ -109,11 +110,12 @@ def turn(
     at: Ms,
     data: str,
     incident: int | None,
+    haste: Haste | None = None,
 ) -> int | Stale:
     """The gate stands at `to`, its version counted up; returns the new version.
 
     A gate without a row is open at version 0. Stale when it has turned since `from_version`. `since`
-    changes only when the state does.
+    changes only when the state does. `haste`: what waits for this turn is due by then, in the same commit.
     """
     found = connection.execute(_GATE, (gate,)).fetchone()
     version = found[2] if found else 0
@@ -123,6 +125,8 @@ def turn(
         connection.execute(_NEW_GATE, (gate, to, at, words(reasons), incident, data))
     else:
         connection.execute(_TURN, (to, at, words(reasons), incident, data, gate, from_version))
+    if haste is not None:
+        hasten.hasten(connection, haste, at)
     return version + 1
 
 

@@ -626,6 +626,16 @@ class Coverage:
 
 
 @dataclass(frozen=True, slots=True)
+class Haste:
+    """What a route's gate lets go sooner than its retry was due. `messages`: how many, None for all whose
+    failure was the route's; `every`: ms from one to the next."""
+
+    route: str
+    messages: int | None
+    every: Ms
+
+
+@dataclass(frozen=True, slots=True)
 class AuditRow:
     at: Ms
     who: str

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from resubmit.journal.verbs import Haste
 from resubmit.model.moment import Ms
 from resubmit.model.recipient import RecipientKey
 from resubmit.model.tls import Health
@@ -102,7 +103,8 @@ class JobOrder:
 @dataclass(frozen=True, slots=True)
 class Orders:
     """What is to be done for a destination or route. `opens`: (cause, fault from): a new incident, before
-    the gate is turned. `strays`: an incident for a fault that is past. `ask`: recipients for a job."""
+    the gate is turned. `strays`: an incident for a fault that is past. `ask`: recipients for a job. `haste`:
+    what goes sooner, with the turn."""
 
     turn: Decision | None = None
     opens: tuple[str, Ms] | None = None
@@ -110,6 +112,7 @@ class Orders:
     update: tuple[int, Update] | None = None
     join: tuple[int, tuple[RecipientKey, ...]] | None = None
     ask: tuple[RecipientKey, ...] = ()
+    haste: Haste | None = None
     jobs: tuple[JobOrder, ...] = ()
     wake_at: Ms | None = None
 
@@ -225,6 +228,7 @@ def route(
         opens=opens,
         update=update,
         join=join,
+        haste=route_gate.haste(name, decision, gate, policy.rate),
         wake_at=decision.wake_at,
     )
 

@@ -130,6 +130,7 @@ def policy_of_routes(recovery: Recovery) -> Policy:
     """What holds for every route, and for what belongs to no destination in particular."""
     return Policy(
         mode=recovery.mode,
+        rate=recovery.rate,
         watch_interval=recovery.watch_interval,
         probe_interval=recovery.probe_interval,
         trace_lag=recovery.trace_lag,

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from resubmit.journal.verbs import Haste
 from resubmit.model.evidence import Cause, Scope, Status
 from resubmit.model.moment import MINUTE, SECOND, Ms
 from resubmit.model.recipient import State
@@ -67,6 +68,16 @@ def speaks_for(fault: Fault) -> bool:
 def waits_behind(standing: Standing, route: str) -> bool:
     """Whether a recipient is stuck with us because of the route."""
     return standing.route == route and standing.state is State.RETRYING and standing.scope is Scope.ROUTE
+
+
+def haste(name: str, decision: Decision, gate: Gate, rate: float) -> Haste | None:
+    """What of the mail that waits need not wait for its own retry, now that the gate turns: the one message
+    that tries the route, or all that failed by it, at `rate` messages a second (0: no limit)."""
+    if not decision.moves(gate) or decision.state == CLOSED:
+        return None
+    if decision.state == TESTING:
+        return Haste(name, 1, 0)
+    return Haste(name, None, round(SECOND / rate) if rate else 0)
 
 
 def _by_time(fault: Fault) -> tuple[Ms, Ms, str]:

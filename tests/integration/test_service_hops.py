@@ -9,7 +9,7 @@ import pytest
 
 from resubmit.lab.client import Client
 from resubmit.lab.smtpd import Script, ScriptedServer
-from tests.helpers.service import QUICK, Service, lines_of, mail, route, source, until
+from tests.helpers.service import QUICK, Service, free_port, lines_of, mail, route, source, until
 
 pytestmark = pytest.mark.timeout(110)
 
@@ -75,3 +75,26 @@ async def test_a_loss_before_the_dot_is_tried_again_and_one_after_it_is_in_doubt
             assert dots == {"before_354": 0, "in_body": 0, "after_dot": 1}
     finally:
         await asyncio.gather(*(server.stop() for server in servers.values()))
+
+
+async def test_what_waited_for_its_route_goes_when_the_route_does(tmp_path: Path) -> None:
+    """Each mail's own retry is due half a minute after it failed: the first tries the route as soon as the
+    dry run works, and the rest goes when that has opened the gate."""
+    next_hop = ScriptedServer(Script(), port=free_port())
+    tables = route("down", next_hop.port) + QUICK
+    async with Service(tmp_path, tables).running() as service:
+        for number in range(8):
+            await sent(service, f"{number}@app.invalid", f"r{number}@x.invalid")
+
+        async def waits() -> bool:
+            gates = service.rows("select state from gate where name = 'route:down'")
+            return gates == [("closed",)] and "retrying" in service.states()
+
+        await until(waits, service.end_of_log)
+        waiting = service.rows("select count(*) from recipient where state = 'retrying'")[0][0]
+        assert waiting > 0
+        async with next_hop:
+            await next_hop.arrived(8, timeout=20_000)
+            hastened = "select count(distinct n || message) from history where event = 'made_due'"
+            assert service.rows(hastened) >= [(waiting,)]
+            await service.settled(8)
