@@ -66,6 +66,15 @@ class Ledger:
         for n in range(len(recipients)):
             self.stands[message, n] = Stand(State.JOURNALED)
 
+    def again(self, message: int, of: int) -> int:
+        """A row of the same address beside a delivered one, whose attempts go on from its numbers."""
+        candidate = self.messages[message]
+        old, n = candidate.recipients[of], len(candidate.recipients)
+        row = replace(old, n=n, state=State.JOURNALED, holder=Holder.US, attempts=(), expanded=False)
+        self.messages[message] = replace(candidate, recipients=(*candidate.recipients, row))
+        self.stands[message, n] = Stand(State.JOURNALED)
+        return n
+
     def begin(self, message: int, at: Ms, ns: list[int] | None = None) -> None:
         """The next attempt of these recipients (all) is open."""
         self._offers += 1

@@ -54,6 +54,15 @@ def test_a_good_chain_has_no_flaws() -> None:
         (OVER + SECOND - 1, [("expiring_soon", "leaf")]),
         (OVER + SECOND, [("certificate_expired", "leaf")]),
     ],
+    ids=[
+        "before",
+        "begun",
+        "30 days",
+        "less",
+        "last second",
+        "its end",
+        "over",
+    ],  # else one of them is a time
 )
 def test_dates_are_judged_by_the_clock_that_is_given(at: Ms, expected: list[tuple[str, str]]) -> None:
     middle = certs.intermediate(ROOT, starts=timedelta(days=-2))
