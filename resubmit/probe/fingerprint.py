@@ -29,14 +29,32 @@ class Leaf:
     until: str
 
 
+@dataclass(frozen=True, slots=True)
+class Node:
+    """What answered at an address. offered: STARTTLS, `yes`, `no` or `-`; stops: the faulty step, or `-`."""
+
+    ehlo: str
+    leaf: Leaf | None
+    offered: str
+    stops: str
+
+
 def leaves(text: str) -> dict[str, Leaf]:
     """The certificate of each address in a fingerprint; addresses that showed none are left out."""
+    return {address: node.leaf for address, node in nodes(text).items() if node.leaf is not None}
+
+
+def nodes(text: str) -> dict[str, Node]:
+    """What answered at each address of a fingerprint; an EHLO name that was not seen is `-`."""
     found = {}
     for line in text.splitlines():
         address, *words = line.split(" ")
         said = dict(word.split("=", 1) for word in words if "=" in word)
-        if said.get("leaf", "-") != "-":
-            found[address] = Leaf(said["leaf"], said.get("until", "-"))
+        shown = said.get("leaf", "-")
+        leaf = Leaf(shown, said.get("until", "-")) if shown != "-" else None
+        if words:
+            offered, stops = said.get("starttls", "-"), said.get("stops", "-")
+            found[address] = Node(said.get("ehlo", "-"), leaf, offered, stops)
     return found
 
 

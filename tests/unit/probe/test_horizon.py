@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from resubmit.model.moment import DAY, Ms, parse_rfc3339, rfc3339
-from resubmit.model.tls import AddressVerdict, Certificate, Health, Severity, Verdict
+from resubmit.model.tls import AddressVerdict, Certificate, Finding, Health, Severity, Verdict
 from resubmit.probe import fingerprint
 from resubmit.probe.horizon import STEPS, Change, changes, days_before, step_reached, with_pool
 
@@ -110,6 +112,43 @@ def test_nodes_that_differ(past: list[str], now: str, differs: bool) -> None:
         assert found.text.count("until 20") == 2
         assert found.advice
         assert fingerprint.of(verdict) == fingerprint.of(saw(now)), "what must have changed has not"
+
+
+def answered(story: str) -> Verdict:
+    """A look at one address: `ehlo certificate fault`, of which the last two may be left out or `-`."""
+    ehlo, leaf, fault, *_ = [*story.split(), "-", "-"]
+    there = saw(leaf) if leaf != "-" else Verdict("mail.contoso.com:25", Health.HEALTHY, NOW, "domain", ())
+    certificates = there.addresses[0].certificates if there.addresses else ()
+    findings = (Finding(fault, Severity.FAULT, "ehlo", "It is so."),) if fault != "-" else ()
+    health = Health.FAULTY if findings else Health.HEALTHY
+    one = AddressVerdict("192.0.2.1", health, findings, certificates=certificates, ehlo=ehlo.strip("-"))
+    return replace(there, health=health, addresses=(one,))
+
+
+@pytest.mark.parametrize(
+    ("looks", "differs"),
+    [
+        (["ex01 a", "ex02 a", "ex01 a"], False),
+        (["ex01 a", "ex02 - starttls_missing", "ex01 a"], True),
+        (["ex02 - starttls_missing", "ex01 a", "ex02 - starttls_missing"], True),
+        (["ex01 a", "ex02 - starttls_missing", "ex02 a"], False),
+        (["ex01 a", "ex02 - starttls_missing"], False),
+        (["ex01 a", "ex01 - starttls_missing", "ex01 a"], False),
+        (["ex01 a", "- - greeting_timeout", "ex01 a"], False),
+        (["ex01 a", "ex02 b", "ex01 a"], True),
+        (["ex01 a", "ex02 b", "ex02 b", "ex01 a", "ex01 a"], True),
+        (["ex01 a", "ex02 b", "ex01 c"], False),
+        (["ex01 a", "ex02 a sender_refused", "ex01 a"], True),
+    ],
+)
+def test_nodes_of_other_names_that_differ(looks: list[str], differs: bool) -> None:
+    *past, now = [answered(story) for story in looks]
+    verdict = with_pool(now, [fingerprint.of(one) for one in reversed(past)])
+    assert ("pool_differs" in verdict.codes()) is differs
+    assert verdict.health is now.health
+    if differs:
+        assert "ex01" in verdict.findings[0].text
+        assert "ex02" in verdict.findings[0].text
 
 
 def test_two_addresses_with_a_certificate_each_are_no_pool() -> None:
