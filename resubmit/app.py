@@ -23,6 +23,7 @@ from resubmit import logbook
 from resubmit.clock import Clock, SystemClock
 from resubmit.config import Config
 from resubmit.errors import ResubmitError
+from resubmit.evidence.settings import Folder
 from resubmit.flow.accept import Accept
 from resubmit.flow.bring import Bring
 from resubmit.flow.deliver import Deliver
@@ -123,7 +124,8 @@ async def _wire(config: Config, clock: Clock, journal: Journal, *, intake: bool,
     clock_rule = ClockRule(clock)
     told = Wake()
 
-    accept = Accept(journal, clock, table, give_up_after=recovery.give_up_after, key=key)
+    reports = config.intake.reports.addresses if config.intake.reports else []
+    accept = Accept(journal, clock, table, give_up_after=recovery.give_up_after, key=key, reports=reports)
     listener = SmtpListener(
         config.intake.smtp,
         new_spool=journal.new_spool,
@@ -152,7 +154,11 @@ async def _wire(config: Config, clock: Clock, journal: Journal, *, intake: bool,
         journal, clock, recovery, table, clock_rule, told=told, turned=[deliver.wake, watch.wake]
     )
     endpoints = {name: frozenset({end.host.lower()}) for name, end in ends.items()}
-    observe = Observe(journal, clock, table, config.evidence.folder, endpoints, told=told)
+    folders = list(config.evidence.folder)
+    if reports:
+        folders.append(Folder(path=journal.reports_folder, still="0s"))  # type: ignore[arg-type]
+    observe = Observe(journal, clock, table, folders, endpoints, told=told)
+    accept.on_report = observe.wake
     follow = Follow(journal, clock, observe.filing, config.evidence.log, told=told)
     doors = _watch_folders(config, observe, follow) if watcher else []
     tidy = Tidy(

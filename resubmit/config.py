@@ -23,7 +23,7 @@ from resubmit.configrules import between_tables
 from resubmit.errors import ConfigError
 from resubmit.evidence.settings import Folder, Graph, Log
 from resubmit.handoff.settings import Destination, Route
-from resubmit.intake.settings import SmtpIntake
+from resubmit.intake.settings import Reports, SmtpIntake
 from resubmit.journal.settings import JournalSettings, Retention
 from resubmit.model.hostport import host_port
 from resubmit.model.tls import Endpoint
@@ -52,8 +52,8 @@ class Intake(Table):
     """The SMTP listener."""
     milter: dict[str, Any] | None = None
     """A milter beside the relay. Comes with its feature; not read yet."""
-    reports: dict[str, Any] | None = None
-    """Journal reports from Exchange Online. Comes with its feature; not read yet."""
+    reports: Reports | None = None
+    """Mail that is read and not handed on."""
     folder: list[dict[str, Any]] = Field(default_factory=list)
     """Folders of messages. Comes with its feature; not read yet."""
 

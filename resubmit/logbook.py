@@ -91,6 +91,8 @@ LOG_UNREADABLE = "log.unreadable"
 # flow
 MAIL_JOURNALED = "mail.journaled"
 """A message is on disk with all its recipients; the client hears 250."""
+MAIL_KEPT_TO_READ = "mail.kept_to_read"
+"""A mail to an address of `[intake.reports]` is on disk: it is read as evidence and not handed on."""
 ATTEMPT_ENDED = "attempt.ended"
 """An offer has its result for every recipient, and it is written."""
 EVIDENCE_READ = "evidence.read"

@@ -17,6 +17,7 @@ import os
 import stat
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -121,10 +122,13 @@ def look(root: Path) -> list[Entry] | None:
         folder, prefix, depth = folders.pop()
         try:
             with os.scandir(folder) as found:
-                for item in found:
+                items = list(islice(found, _MOST))
+                # A Maildir's mails arrive in `tmp`, and are whole once they are moved to `new`.
+                is_maildir = {"cur", "new", "tmp"} <= {item.name for item in items}
+                for item in items:
                     name = f"{prefix}{item.name}"
                     if item.is_dir(follow_symlinks=False):
-                        if is_ignored(name):
+                        if is_ignored(name) or (is_maildir and item.name == "tmp"):
                             continue
                         if depth < _DEPTH:
                             folders.append((Path(item.path), f"{name}/", depth + 1))

@@ -7,6 +7,8 @@ the client send a second copy: a duplicate, never a loss (docs/duplicates.md).
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 import structlog
 
 from resubmit import logbook
@@ -17,7 +19,7 @@ from resubmit.handoff.routes import Table
 from resubmit.intake.base import Received
 from resubmit.journal.door import Journal
 from resubmit.journal.verbs import Arrival, ArrivingRecipient
-from resubmit.model.envelope import once
+from resubmit.model.envelope import address_key, once
 from resubmit.model.ids import id_text
 from resubmit.model.moment import Ms
 from resubmit.recovery import deadline
@@ -26,20 +28,30 @@ log = structlog.get_logger()
 
 
 class Accept:
-    """Takes complete messages from any intake. `give_up_after`: how long we try what we hold (ms)."""
+    """Takes complete messages from any intake. `give_up_after`: how long we try what we hold (ms); `reports`:
+    addresses whose mail is read and not handed on; `on_report`: called when there is such a mail."""
 
     def __init__(
-        self, journal: Journal, clock: Clock, table: Table, *, give_up_after: Ms, key: bytes
+        self,
+        journal: Journal,
+        clock: Clock,
+        table: Table,
+        *,
+        give_up_after: Ms,
+        key: bytes,
+        reports: Iterable[str] = (),
     ) -> None:
         self._journal = journal
         self._clock = clock
         self._table = table
         self._give_up_after = give_up_after
         self._key = key
+        self._reports = frozenset(address_key(address) for address in reports)
+        self.on_report: Callable[[], None] = lambda: None
 
     def vet(self, address: str) -> Refused | None:
         """What a client is told at RCPT: None, or the refusal."""
-        return self._table.vet(address)
+        return None if self._is_read(address) else self._table.vet(address)
 
     def room(self) -> Refused | None:
         """Whether there is room for another message: None, or 452 4.3.1."""
@@ -49,6 +61,11 @@ class Accept:
 
     async def __call__(self, received: Received) -> str:
         """Journal a message; the shown id once it is durable. Raises Refused for a loop, JournalError."""
+        to_read = [one for one in received.envelope.recipients if self._is_read(one.address)]
+        if to_read:
+            kept = await self._keep(received, only=len(to_read) == len(received.envelope.recipients))
+            if len(to_read) == len(received.envelope.recipients):
+                return kept
         if received.traces:
             await self._refuse_loop(received)
         until = deadline.ours(received.received_at, self._give_up_after)
@@ -74,7 +91,8 @@ class Accept:
                         deadline=until,
                     )
                     for recipient in once(received.envelope.recipients)
-                    if (where := self._table.destination_of(recipient.address))
+                    if not self._is_read(recipient.address)
+                    and (where := self._table.destination_of(recipient.address))
                 ),
             )
         )
@@ -87,6 +105,16 @@ class Accept:
             recipients=len(received.envelope.recipients),
         )
         return shown
+
+    def _is_read(self, address: str) -> bool:
+        return bool(self._reports) and address_key(address) in self._reports
+
+    async def _keep(self, received: Received, *, only: bool) -> str:
+        """A mail that is read and not handed on is on the disk; returns its name."""
+        name = await self._journal.keep_report(received.body, received.received_at, only=only)
+        log.info(logbook.MAIL_KEPT_TO_READ, name=name, peer=received.peer, size=received.body.size)
+        self.on_report()
+        return name
 
     async def _refuse_loop(self, received: Received) -> None:
         """A message that carries our own trace field, and comes for a recipient it already had, loops."""

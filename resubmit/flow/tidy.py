@@ -79,6 +79,7 @@ class Tidy:
             while count := await self._journal.prune(rule, before):
                 gone += count
                 await asyncio.sleep(0)
+        await self._journal.prune_reports(now - self._retention.settled)
         if gone:
             log.info(logbook.JOURNAL_PRUNED, messages=gone)
         return gone

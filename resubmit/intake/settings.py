@@ -4,13 +4,28 @@ from __future__ import annotations
 
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from resubmit.settings import Octets, Table, Wait
 
 _LOOPBACK: list[IPv4Network | IPv6Network] = [IPv4Network("127.0.0.0/8"), IPv6Network("::1/128")]
+
+
+def _address(value: str) -> str:
+    local, at, domain = value.strip().rpartition("@")
+    if not (local and at and domain) or any(c.isspace() or c in "<>," for c in value.strip()):
+        raise ValueError("an address, like bounces@relay.contoso.com")
+    return value.strip()
+
+
+class Reports(Table):
+    """`[intake.reports]`: mail that is read and not handed on. Off when left out."""
+
+    addresses: list[Annotated[str, AfterValidator(_address)]] = Field(min_length=1)
+    """Where bounces, delivery reports, TLS reports and journal reports are sent to. Mail to such an address
+    is kept on disk, read as evidence, and never handed on, whatever domain it is in."""
 
 
 class SmtpIntake(Table):

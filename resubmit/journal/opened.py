@@ -21,6 +21,7 @@ from resubmit.clock import Clock
 from resubmit.errors import JournalFull
 from resubmit.journal import mail, migrations
 from resubmit.journal.bodies import Bodies
+from resubmit.journal.report_mails import ReportMails
 from resubmit.journal.connection import (
     DATABASE,
     DiskFailed,
@@ -87,6 +88,7 @@ class Opened:
         self._looked_up = 0
         self._reserve = Reserve(folder, settings.reserve)
         self._bodies = Bodies(folder, inline=inline, faults=faults)
+        self._report_mails = ReportMails(folder, self._bodies)
         self._connection = connection
         self._reading: sqlite3.Connection | None = None
         self._readers = None if inline else ThreadPoolExecutor(1, thread_name_prefix="journal-reader")

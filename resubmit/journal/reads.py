@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from pathlib import Path
 
 from resubmit.journal import (
     due,
@@ -55,6 +56,22 @@ class Reads(Opened):
     """The reading verbs."""
 
     # ── mail ────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def reports_folder(self) -> Path:
+        """Where mails lie that are read and not handed on; perhaps not there yet."""
+        return self._report_mails.folder
+
+    async def keep_report(self, body: Body, at: Ms, *, only: bool) -> str:
+        """A mail that is to be read is on the disk; returns its name. `only`: nothing else needs its body."""
+        name = await self._report_mails.keep(body, at)
+        if only and body.file is not None:
+            await self._bodies.run(lambda file=body.file: self._bodies.remove([file]))  # type: ignore[misc]
+        return name
+
+    async def prune_reports(self, before: Ms) -> int:
+        """Remove such mails received before then; how many."""
+        return await self._report_mails.prune(before)
 
     def new_spool(self) -> FileSpool:
         """Where one message's bytes go while they arrive."""
