@@ -13,7 +13,7 @@ import ipaddress
 from collections.abc import Iterable, Iterator
 
 from cryptography import x509
-from cryptography.x509.oid import ExtensionOID
+from cryptography.x509.oid import ExtensionOID, NameOID
 
 from resubmit.probe.flaw import Flaw, name_text
 from resubmit.probe.names import common_names
@@ -129,6 +129,9 @@ def _held_to(certificate: x509.Certificate, *, is_leaf: bool) -> Iterator[x509.G
     """The names of a certificate that constraints are compared with."""
     if certificate.subject.rdns:
         yield x509.DirectoryName(certificate.subject)
+    for mailbox in certificate.subject.get_attributes_for_oid(NameOID.EMAIL_ADDRESS):
+        if str(mailbox.value).isascii():
+            yield x509.RFC822Name(str(mailbox.value))  # RFC 5280 §4.2.1.10, where it stands in the subject
     names = extension(certificate, x509.SubjectAlternativeName)
     if isinstance(names, x509.SubjectAlternativeName):
         yield from names

@@ -221,7 +221,7 @@ def _certificates(
     )
     path, flaws = chain.judged(sent, roots, seen.at, accepted=handshake.verified, fetched=issuers)
     if gathered is not None:
-        others = [*sent, *roots.certificates]
+        others = revocation.signers(path, sent, roots)
         flaws = [*flaws, *revocation.flaws(path, gathered, others, seen.at, is_public=roots.is_public)]
     found = [_of_flaw(flaw, seen, roots, gate_closed) for flaw in flaws]
     if handshake.verify_code is not None and not any(f.code in _REFUSALS for f in flaws):

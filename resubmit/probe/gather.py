@@ -23,7 +23,7 @@ from resubmit.model.moment import HOUR, MINUTE, Ms
 from resubmit.probe import aia, chain, crl, ocsp
 from resubmit.probe.fetch import Ask, Fetched, Trouble, fetch
 from resubmit.probe.path import ways
-from resubmit.probe.revocation import Asked, Gathered, asked, read_list
+from resubmit.probe.revocation import Asked, Gathered, asked, read_list, signers
 from resubmit.probe.roots import Roots
 from resubmit.probe.seen import AddressSeen
 
@@ -93,7 +93,7 @@ class Gathering:
         path, _ = chain.judged(
             sent, self.roots, self.clock.now(), accepted=seen.handshake.verified, fetched=fetched
         )
-        others = [*sent, *self.roots.certificates]
+        others = signers(path, sent, self.roots)
         await asyncio.gather(*(self._standing(one, others) for one in asked(path)))
 
     async def _issuers(self, sent: Sequence[x509.Certificate]) -> list[x509.Certificate]:

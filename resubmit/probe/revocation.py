@@ -20,7 +20,8 @@ from resubmit.model.tls import Severity
 from resubmit.probe import crl, ocsp
 from resubmit.probe.fetch import Fetched, Trouble
 from resubmit.probe.flaw import Flaw, name_text
-from resubmit.probe.path import Path
+from resubmit.probe.path import Path, extension, issued_by
+from resubmit.probe.roots import Roots
 from resubmit.probe.seen import clean
 
 SHORT_LIVED: Ms = 10 * DAY
@@ -49,7 +50,9 @@ class Asked:
 
     @property
     def is_ca(self) -> bool:
-        return self.place > 0
+        """As a list's scope counts it: by what stands on the certificate, not by its place."""
+        basic = extension(self.certificate, x509.BasicConstraints)
+        return isinstance(basic, x509.BasicConstraints) and basic.ca
 
 
 def asked(path: Path) -> list[Asked]:
@@ -61,6 +64,14 @@ def asked(path: Path) -> list[Asked]:
     return found
 
 
+def signers(path: Path, sent: Sequence[x509.Certificate], roots: Roots) -> list[x509.Certificate]:
+    """Who may sign lists for the chain beside the issuers themselves: the roots, the CAs of the way, and what
+    one of those issued (RFC 5280 §6.3.3 (f): the signer needs a way of its own)."""
+    ours = [link.certificate for link in path.links[1:]]
+    beside = [one for one in sent[1:] if one not in ours and any(issued_by(one, ca) for ca in ours)]
+    return [*ours, *roots.certificates, *beside]
+
+
 def flaws(
     path: Path, gathered: Gathered, others: Sequence[x509.Certificate], now: Ms, *, is_public: bool
 ) -> list[Flaw]:
@@ -69,11 +80,11 @@ def flaws(
     is_public: the roots are the world's; a CA of one's own may publish nothing at all, and is then only asked
     why the server's certificate names no list where the CA's own does."""
     concerned = asked(path)
-    publishes = any(one.is_ca and _has_pointer(one.certificate) for one in concerned)
+    publishes = any(one.place and _has_pointer(one.certificate) for one in concerned)
     found: list[Flaw] = []
     for one in concerned:
         if not _has_pointer(one.certificate):
-            is_due = is_public or (publishes and not one.is_ca)
+            is_due = is_public or (publishes and not one.place)
             if is_due and not _is_short_lived(one.certificate):
                 text = f"the certificate of {_name(one)} names no way to learn of its revocation"
                 found.append(
