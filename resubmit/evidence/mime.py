@@ -166,6 +166,8 @@ def decoded(data: bytes, charset: str) -> str:
     data = data.replace(b"\r\n", b"\n")
     if b"\x1b$" in data or b"\x1b(" in data:
         charset = "iso2022_jp_ext"
+    if "utf-7" in charset.lower():
+        charset = "utf-7"  # IIS calls it unicode-1-1-utf-7
     for name in (charset, "utf-8"):
         if not name or name.lower() in ("us-ascii", "ascii", "unknown-8bit", "binary"):
             continue

@@ -20,6 +20,9 @@ _ADDRESS = re.compile(r"[^\s<>\"(),;:\[\]]{1,128}@[^\s<>\"(),;:\[\]]{1,255}")
 _SAID_BY = re.compile(
     r"\b(?:host|server|by|from) (?P<host>[\w-]+(?:\.[\w-]+)+)\.?,?\s?[\[(]+(?P<ip>[\d.:A-Fa-f]{3,45})", re.I
 )
+_IN_FRONT = re.compile(
+    r"(?:.{0,40}\bH=)?(?P<host>[\w-]+(?:\.[\w-]+)+) \[(?P<ip>[\d.:A-Fa-f]{3,45})\](?: did not like|:| said)"
+)
 _QMAIL = re.compile(r"(?:Connected to )?(\d{1,3}(?:\.\d{1,3}){3}) (?:does not like|failed after|but )")
 _TALKING_TO = re.compile(r"\bto (?P<host>[\w-]+(?:\.[\w-]+)+)\[(?P<ip>[\d.:A-Fa-f]{3,45})\]", re.I)
 
@@ -150,7 +153,7 @@ def remote_of(field_value: str, text: str) -> str:
     if told := told.strip("<> ").rstrip("."):
         return told[:255]
     shown = text[:4096]
-    if found := _SAID_BY.search(shown) or _TALKING_TO.search(shown):
+    if found := _SAID_BY.search(shown) or _TALKING_TO.search(shown) or _IN_FRONT.match(shown):
         return f"{found['host']} [{found['ip']}]"
     found = _QMAIL.match(shown)
     return found[1] if found else ""

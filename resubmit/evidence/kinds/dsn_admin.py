@@ -20,7 +20,7 @@ from dataclasses import dataclass
 _ADDRESS = re.compile(
     r"\s*<?([^\s<>\"(),;:]{1,128}@[^\s<>\"(),;:]{1,255})>?(?:<mailto:[^<>]*>|\(mailto:[^()]*\))?\s*$"
 )
-_QUOTED = re.compile(r"['’‘\"“«]\s?(?P<reply>[245]\d\d[ -].*?)['’\"”»]\s*(?:$|\.\s*$)", re.DOTALL)
+_QUOTED = re.compile(r"['’‘\"“«]\s?(?P<reply>[245]\d\d[ -].*?)['’\"”»][^'’\"”»]{0,40}$", re.DOTALL)
 _OPENED = re.compile(r"['’‘\"“«]\s?[245]\d\d[ -][^'’\"”»]*$")
 _PLAIN = re.compile(r"(?:Remote )?server returned:? (?P<reply>[245]\d\d[ -][245]\.\d+\.\d+ .*)$", re.I | re.S)
 _HASHED = re.compile(

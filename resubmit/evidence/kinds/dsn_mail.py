@@ -224,8 +224,8 @@ def _told_by_servers(text: str) -> list[Told]:
     for address, entries in answers_of(text).items() if _ADMIN.search(text) else ():
         if address:
             first, *others = entries
-            _, whole, _ = meant(first.text, "", others, "", Status.FAILED, "")
-            told.append(Told(address, whole))
+            _, whole, remote = meant(first.text, "", others, "", Status.FAILED, first.remote)
+            told.append(Told(address, whole, remote=remote))
     return told
 
 
@@ -275,7 +275,7 @@ def _of_told(one: Told, about: About, notice: Notice, subject: str, place: str) 
         code=code,
         enhanced_code=enhanced,
         text=one.text,
-        remote=remote_of("", one.text) or remote_of("", words_of),
+        remote=one.remote or remote_of("", one.text) or remote_of("", words_of),
         meaning=meaning if status in BAD else None,
         observed_at=about.at(""),
         place=place,

@@ -20,6 +20,10 @@ _ADDRESS = re.compile(r"[^\s<>\"(),;:\[\]]{1,128}@[^\s<>\"(),;:\[\]]{1,255}")
 _USUAL = re.compile(
     r"[^\s<>|/,:;]{1,128}@[^\s<>,:;/]{1,255}|\"[^\"@]{1,128}\"@[^\s<>,:;]{1,255}|[^\s@|]{1,64}/[^\s@|]{0,64}@\S{1,255}"
 )
+_SUPPLEMENTARY = re.compile(
+    r"\s*<?(?P<host>[\w.-]*)\s*#[\d.]*\s*(?:smtp\s*;)?\s*(?P<text>.*?)>?\s*$", re.I | re.S
+)
+"""Exchange 2007: `<host #5.1.1 smtp;550 5.1.1 …>`."""
 _ACTIONS = {
     "failed": Status.FAILED,
     "failure": Status.FAILED,
@@ -62,11 +66,13 @@ def evidence_of_record(
     entries = answers.get(recipient.lower()) or answers.get(original.lower()) or answers.get("") or []
     if not entries and len(answers) == 1 and len(about.report.recipients) == 1:
         entries = next(iter(answers.values()))
-    diagnostic = record.get("diagnostic-code") or record.get("x-supplementary-info")
+    diagnostic, remote = record.get("diagnostic-code"), ""
+    if not diagnostic and (found := _SUPPLEMENTARY.match(record.fields.get("x-supplementary-info", ""))):
+        diagnostic, remote = found["text"], found["host"]
     if not re.search(r"[^\W\d_]{2}", diagnostic) and (said is not None or entries):
         diagnostic = ""  # `x-unix; 77` is an exit status
     extra = untyped(record.fields.get("status", ""))
-    text, remote = diagnostic, ""
+    text = diagnostic
     if not text and entries:
         text, remote = entries[0].text, entries[0].remote
     if not text and said is not None and (said.beside or is_telling(said.text)):

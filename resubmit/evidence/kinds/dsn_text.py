@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import resources
@@ -52,7 +53,7 @@ _ORIGINAL = re.compile(r"\((?:ultimately )?(?:generated|expanded) from:? <?([^<>
 _COMMAND = re.compile(
     r"\W*(?:>>>|sent <<<|in:|c:)\s*(?P<verb>[A-Z]{4}[^:<]*)(?::?\s*<(?P<address>[^<>]*)>)?", re.I
 )
-_ANSWER = re.compile(r"\W*(?:<<<|received >>>|out:|s:)\s*(?P<reply>[45]\d\d[ -].*)", re.IGNORECASE)
+_ANSWER = re.compile(r"\W*?(?:<<<|<--|received >>>|out:|s:)\s*(?P<reply>[45]\d\d[ -].*)", re.IGNORECASE)
 _WRAPPED = re.compile(r"^(?:\((?=reason: .*\)$)|(?=reason: ))reason: (?P<reason>.*?)\)?$", re.IGNORECASE)
 _HAS_CODE = re.compile(r"[45]\d\d[ -]")
 _NOT_TOLD = re.compile(
@@ -66,13 +67,14 @@ _NOT_TOLD = re.compile(
 @dataclass(slots=True)
 class Told:
     """One recipient of a notice: the address as written, the reason, the address before an alias. weak: it
-    was named in passing; beside: the reason stands on the address's line or the next: it surely is one."""
+    was named in passing; beside: the reason stands on the address's line or the next: it surely is one. remote: who gave it, where that is told apart."""
 
     address: str
     text: str = ""
     original: str = ""
     weak: bool = False
     beside: bool = False
+    remote: str = ""
 
 
 @dataclass(slots=True)
@@ -203,7 +205,10 @@ def _told(lines: list[str]) -> tuple[list[Told], int]:
     for number, line in enumerate(lines):
         if "@" not in line and ":" not in line:
             continue
-        if (named := _named(line, lines, number)) is not None:
+        named = _named(line, lines, number)
+        if named is not None and found and _goes_on(line, lines, number, found[-1][1], named[1]):
+            continue
+        if named is not None:
             found.append((number, *named))
             if len(found) >= _MOST:
                 break
@@ -214,11 +219,13 @@ def _told(lines: list[str]) -> tuple[list[Told], int]:
     for place, (number, told, line_of) in enumerate(chosen):
         if line_of.is_original:
             continue
-        until = chosen[place + 1][0] if place + 1 < len(chosen) else len(lines)
+        following = [entry for entry in chosen[place + 1 : place + 3] if not entry[2].is_original]
+        until = following[0][0] if following else len(lines)
         if told.text and not line_of.whole:
             told.text = _continued(told.text, lines, number + 1, until)
         elif not told.text and not line_of.weak:
-            told.text = _reason(lines, number + 1, until)
+            skipped = {entry[0] for entry in chosen[place + 1 : place + 3] if entry[2].is_original}
+            told.text = _reason(lines, number + 1, until, skipped)
             told.beside = number + 1 < until and bool(lines[number + 1].strip())
         key = told.address.lower()
         if key in answers and not _has_reply(told.text):
@@ -226,8 +233,8 @@ def _told(lines: list[str]) -> tuple[list[Told], int]:
         behind = " ".join(lines[number + 1 : number + 4])
         if original := _ORIGINAL.search(behind):
             told.original = original[1]
-        if line_of.bare and place and chosen[place - 1][2].is_original:
-            told.original = chosen[place - 1][1].address
+        if place + 1 < len(chosen) and chosen[place + 1][2].is_original:
+            told.original = chosen[place + 1][1].address
         known = by_address.get(key)
         if known is None:
             by_address[key] = told
@@ -282,15 +289,23 @@ def _is_local(line: str, address: str) -> bool:
     return line.startswith("<") and len(address) <= 64 and "/" not in address
 
 
-def _reason(lines: list[str], begins: int, until: int) -> str:
+def _goes_on(line: str, lines: list[str], number: int, last: Told, line_of: _Line) -> bool:
+    """Whether a line that names a recipient is but the next of a reason, as Postfix folds it."""
+    folded = line[:3].isspace() and bool(lines[number - 1].strip())
+    return folded and last.beside and bool(last.text) and not line_of.bare
+
+
+def _reason(lines: list[str], begins: int, until: int, skipped: Collection[int] = ()) -> str:
     """The text behind a recipient: its paragraph, or the one further on that has a reply."""
     paragraphs: list[list[str]] = [[]]
-    for line in lines[begins : min(until, begins + _REASON_LINES)]:
+    for number, line in enumerate(lines[begins : min(until, begins + _REASON_LINES)], begins):
         if _SECTION.fullmatch(line):
             if paragraphs != [[]]:
                 break
             continue
-        clean = _ORIGINAL.sub("", line).strip(" \t>|")
+        if number in skipped:
+            continue
+        clean = _ORIGINAL.sub("", line).strip().lstrip("> |")
         if clean:
             paragraphs[-1].append(clean)
         elif paragraphs[-1]:
@@ -307,7 +322,7 @@ def _continued(text: str, lines: list[str], begins: int, until: int) -> str:
     for line in lines[begins : min(until, begins + _REASON_LINES)]:
         if not line.strip() or _SECTION.fullmatch(line) or _COMMAND.match(line):
             break
-        text += " " + line.strip(" \t>|")
+        text += " " + line.strip().lstrip("> |")
     return text[:_REASON]
 
 
@@ -346,16 +361,12 @@ def _fill(told_all: list[Told], lines: list[str], answers: dict[str, str]) -> No
         if not reply:
             spare = spare or _any_reply(lines)
             reply = spare
-        if reply and (not told.text or not _has_words(told.text)):
+        if reply and not is_telling(told.text):
             told.text = reply
         elif reply and not _has_reply(told.text) and len(told_all) == 1:
             told.text = f"{told.text} {reply}" if reply not in told.text else told.text
         elif not told.text:
             told.text = " ".join(" ".join(lines).split())[:_REASON]
-
-
-def _has_words(text: str) -> bool:
-    return len(text) > 3 and re.search(r"[^\W\d_]{3}", text) is not None
 
 
 def _any_reply(lines: list[str]) -> str:
