@@ -66,8 +66,11 @@ _NOT_TOLD = re.compile(
 
 @dataclass(slots=True)
 class Told:
-    """One recipient of a notice: the address as written, the reason, the address before an alias. weak: it
-    was named in passing; beside: the reason stands on the address's line or the next: it surely is one. remote: who gave it, where that is told apart."""
+    """One recipient of a notice: the address as written, the reason, the address before an alias.
+
+    weak: it was named in passing. beside: the reason stands on the address's line or the next: it surely is
+    one. remote: who gave it, where that is told apart.
+    """
 
     address: str
     text: str = ""
