@@ -28,6 +28,7 @@ from resubmit.flow.accept import Accept
 from resubmit.flow.bring import Bring
 from resubmit.flow.deliver import Deliver
 from resubmit.flow.follow import Follow
+from resubmit.flow.nudge import Nudge
 from resubmit.flow.obey import Obey
 from resubmit.flow.observe import Observe
 from resubmit.flow.operate import orders
@@ -150,9 +151,9 @@ async def _wire(config: Config, clock: Clock, journal: Journal, *, intake: bool,
     if intake and (own := config.endpoint_of_listener()):
         targets["listener:smtp"] = own
     watch = Watch(journal, clock, targets, recovery, ehlo_name=name, seen=told)
-    recover = Recover(
-        journal, clock, recovery, table, clock_rule, told=told, turned=[deliver.wake, watch.wake]
-    )
+    nudge = Nudge(journal, [log.flush for log in config.evidence.log])
+    turned = [deliver.wake, watch.wake, nudge.wake]
+    recover = Recover(journal, clock, recovery, table, clock_rule, told=told, turned=turned)
     endpoints = {name: frozenset({end.host.lower()}) for name, end in ends.items()}
     folders = list(config.evidence.folder)
     if reports:
@@ -189,6 +190,7 @@ async def _wire(config: Config, clock: Clock, journal: Journal, *, intake: bool,
         deliver=deliver,
         observe=observe,
         follow=follow,
+        nudge=nudge,
         watch=watch,
         recover=recover,
         tidy=tidy,

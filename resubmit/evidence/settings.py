@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -34,6 +34,9 @@ class Log(Table):
     """Where on the mail's way the program that wrote it stands: before, beside or behind us."""
     timezone: str = "UTC"
     """Of stamps that carry no zone."""
+    flush: list[Annotated[str, Field(min_length=1)]] = Field(default_factory=list)
+    """A program with arguments that makes it try again what it holds, such as `postqueue -f`; run, without
+    a shell, when a destination's gate opens."""
 
 
 class Graph(Table):

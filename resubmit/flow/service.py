@@ -20,6 +20,7 @@ from resubmit.errors import ResubmitError
 from resubmit.flow.accept import Accept
 from resubmit.flow.deliver import Deliver
 from resubmit.flow.follow import Follow
+from resubmit.flow.nudge import Nudge
 from resubmit.flow.obey import Obey
 from resubmit.flow.observe import Observe
 from resubmit.flow.recover import Recover
@@ -47,6 +48,7 @@ class Parts:
     deliver: Deliver
     observe: Observe
     follow: Follow
+    nudge: Nudge
     watch: Watch
     recover: Recover
     tidy: Tidy
@@ -149,6 +151,7 @@ class Service:
             "deliver": parts.deliver.run,
             "observe": parts.observe.run,
             "follow": parts.follow.run,
+            "nudge": parts.nudge.run,
             "watch": parts.watch.run,
             "recover": parts.recover.run,
             "tidy": parts.tidy.run,
