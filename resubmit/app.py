@@ -36,6 +36,7 @@ from resubmit.flow.recover import Recover
 from resubmit.flow.service import Door, Parts, Service
 from resubmit.flow.socket import RequestSocket
 from resubmit.flow.tidy import Tidy
+from resubmit.flow.trace import Trace
 from resubmit.flow.wake import Wake
 from resubmit.flow.watch import Watch
 from resubmit.handoff.pool import Pool
@@ -152,7 +153,7 @@ async def _wire(config: Config, clock: Clock, journal: Journal, *, intake: bool,
         targets["listener:smtp"] = own
     watch = Watch(journal, clock, targets, recovery, ehlo_name=name, seen=told)
     nudge = Nudge(journal, [log.flush for log in config.evidence.log])
-    turned = [deliver.wake, watch.wake, nudge.wake]
+    turned: list[Callable[[], None]] = [deliver.wake, watch.wake, nudge.wake]
     recover = Recover(journal, clock, recovery, table, clock_rule, told=told, turned=turned)
     endpoints = {name: frozenset({end.host.lower()}) for name, end in ends.items()}
     folders = list(config.evidence.folder)
@@ -161,6 +162,11 @@ async def _wire(config: Config, clock: Clock, journal: Journal, *, intake: bool,
     observe = Observe(journal, clock, table, folders, endpoints, told=told)
     accept.on_report = observe.wake
     follow = Follow(journal, clock, observe.filing, config.evidence.log, told=told)
+    trace = None
+    if config.evidence.graph is not None:
+        graph, lag = config.evidence.graph, recovery.trace_lag
+        trace = Trace(journal, clock, observe.filing, graph, clock_rule, ends, trace_lag=lag)
+        turned.append(trace.wake)
     doors = _watch_folders(config, observe, follow) if watcher else []
     tidy = Tidy(
         journal, clock, table, config.retention, clock_rule, by=name, give_up_after=recovery.give_up_after
@@ -195,6 +201,7 @@ async def _wire(config: Config, clock: Clock, journal: Journal, *, intake: bool,
         recover=recover,
         tidy=tidy,
         obey=obey,
+        trace=trace,
         doors=doors,
     )
 

@@ -19,7 +19,7 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from resubmit.configfile import find_config, read_tables
 from resubmit.configproblems import known_tables, problems_of
-from resubmit.configrules import between_tables
+from resubmit.configrules import between_tables, of_graph
 from resubmit.errors import ConfigError
 from resubmit.evidence.settings import Folder, Graph, Log
 from resubmit.handoff.settings import Destination, Route
@@ -66,7 +66,7 @@ class Evidence(Table):
     log: list[Log] = Field(default_factory=list)
     """Logs that are followed."""
     graph: Graph | None = None
-    """Exchange Online's message trace. Comes with its feature; not read yet."""
+    """Exchange Online's message trace, asked by Graph."""
 
 
 class Tables(Table):
@@ -89,9 +89,7 @@ class Tables(Table):
 
 LATER = (
     "intake.milter",
-    "intake.reports",
     "intake.folder",
-    "evidence.graph",
     "alerts",
     "encryption",
 )
@@ -195,6 +193,8 @@ def _put_together(path: Path, tables: Tables) -> Config:
         d if d.resubmit else d.model_copy(update={"resubmit": d.handoff}) for d in whole.destination
     )
     warnings = [f"{path}: {name}: is not read yet" for name in known_tables(tables, LATER)]
+    if whole.evidence.graph is not None:
+        warnings += [f"{path}: {line}" for line in of_graph(whole.evidence.graph)]
     if not whole.route:
         warnings.append(f"{path}: route: there is none; every recipient gets 550 5.4.4")
     elif not destinations:

@@ -12,9 +12,11 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from resubmit.configproblems import nearest, shown
+from resubmit.evidence.settings import Graph
 from resubmit.model.hostport import host_port
 
 _DOMAIN = re.compile(r"(\*\.)?(?!-)[^\s@*,;<>\"/]+(?<![-.])|\*")
@@ -41,6 +43,7 @@ def between_tables(raw: dict[str, Any], base: Path) -> list[str]:
         *_files(raw, base),
         *_pairs(raw),
         *_zones(raw),
+        *_graph(raw),
     ]
 
 
@@ -220,3 +223,45 @@ def _zones(raw: dict[str, Any]) -> Iterator[str]:
                     ZoneInfo(zone)
                 except (ValueError, OSError, LookupError):  # ZoneInfoNotFoundError is a KeyError
                     yield f"{kind}[{i}].timezone: {shown(zone)} is not allowed; a name like Europe/Berlin"
+
+
+def _graph(raw: dict[str, Any]) -> Iterator[str]:
+    """One way to sign in, and addresses that a secret may be sent to."""
+    graph = _table(raw, "evidence", "graph")
+    if not graph:
+        return
+    if graph.get("client_secret_file") and graph.get("certificate_file"):
+        yield "evidence.graph.certificate_file: either this or client_secret_file, not both"
+    for key in ("endpoint", "login"):
+        if isinstance(value := graph.get(key), str) and not _may_get_a_secret(value):
+            yield f"evidence.graph.{key}: {shown(value)} is not allowed; an address that begins with https://"
+    if isinstance(value := graph.get("from_ip"), str) and value:
+        try:
+            ip_address(value)
+        except ValueError:
+            yield f"evidence.graph.from_ip: {shown(value)} is not allowed; the address we come from"
+
+
+def of_graph(graph: Graph) -> Iterator[str]:
+    """What keeps the trace from being asked, key first; mail goes without it, so these are warnings."""
+    if graph.client_secret_file is None and graph.certificate_file is None:
+        yield "evidence.graph: needs client_secret_file or certificate_file; the message trace can't be asked"
+    for key in ("client_secret_file", "certificate_file", "ca_file"):
+        file: Path | None = getattr(graph, key)
+        if file is not None and not os.access(file, os.R_OK):
+            there = "can't be read by this user" if file.exists() else "is no file"
+            yield f"evidence.graph.{key}: {file} {there}; the message trace can't be asked"
+    for key in ("tenant", "client_id"):
+        if not re.fullmatch(r"[A-Za-z0-9.-]+", value := getattr(graph, key)):
+            yield f"evidence.graph.{key}: {shown(value)} is no id; the message trace can't be asked"
+
+
+def _may_get_a_secret(address: str) -> bool:
+    """Whether it is an https address without anything behind the path; http only to this machine itself."""
+    try:
+        parts = urlsplit(address)
+        here = parts.hostname in ("localhost", "127.0.0.1", "::1")
+        secure = parts.scheme == "https" or (parts.scheme == "http" and here)
+        return secure and bool(parts.hostname) and not (parts.query or parts.fragment or parts.username)
+    except ValueError:
+        return False

@@ -24,6 +24,7 @@ from resubmit.evidence.base import Item, Reading
 from resubmit.evidence.graph_says import Problem, Step, Then
 from resubmit.evidence.kinds.trace_graph import page_items
 from resubmit.model.evidence import Evidence, Source, Unreadable
+from resubmit.model.lateness import Lateness
 from resubmit.model.moment import DAY, HOUR, MINUTE, SECOND, Ms, to_datetime
 
 SOURCE = str(Source.TRACE_GRAPH)
@@ -52,8 +53,6 @@ SETUP_AGAIN = 5 * MINUTE
 """A fault of the set-up is looked at again so often: whoever mends it wants to see it gone."""
 LONGEST_WAIT = HOUR
 """Nobody may tell us to wait for longer."""
-LATE_BOUNDS = (1, 2, 5, 10, 15, 30, 60)
-"""Minutes: how late rows came, in buckets up to these, and one beyond."""
 _SURE = 6 * MINUTE
 """How late is only counted where it is known to within this."""
 
@@ -63,7 +62,7 @@ class Memory:
     """What is kept over restarts. stamps: when requests were made, of the last 5 minutes; complete_until:
     all up to then was answered for; asked_at: the last complete answer's question; whole_at, whole_pages:
     the last one for everything open; quiet_until: nothing is asked before; failures: in a row; late: counts
-    by LATE_BOUNDS; ahead: by how much our clock is ahead of Graph's."""
+    of model.lateness; ahead: by how much our clock is ahead of Graph's."""
 
     stamps: tuple[Ms, ...] = ()
     complete_until: Ms | None = None
@@ -72,7 +71,7 @@ class Memory:
     whole_pages: int = 1
     quiet_until: Ms = 0
     failures: int = 0
-    late: tuple[int, ...] = (0,) * (len(LATE_BOUNDS) + 1)
+    late: tuple[int, ...] = Lateness().counts
     ahead: Ms = 0
 
     def to_text(self) -> str:
@@ -85,11 +84,9 @@ class Memory:
         try:
             plain: dict[str, Any] = json.loads(text or "{}")
             known = {key: plain[key] for key in cls.__slots__ if key in plain}
-            for key in ("stamps", "late"):
-                if key in known:
-                    known[key] = tuple(int(one) for one in known[key])
-            made = cls(**known)
-            return made if len(made.late) == len(LATE_BOUNDS) + 1 else replace(made, late=cls().late)
+            if "stamps" in known:
+                known["stamps"] = tuple(int(one) for one in known["stamps"])
+            return cls(**known | {"late": Lateness.of(known.get("late")).counts})
         except (ValueError, TypeError, AttributeError):
             return cls()
 
@@ -175,7 +172,9 @@ def windows(memory: Memory, needed: Open, whole: bool, now: Ms) -> list[Window]:
     if memory.complete_until is None:
         since = first
     else:
-        since = min(memory.complete_until, until) - max(OVERLAP, 2 * MINUTE * usually_late(memory.late, 99))
+        since = min(memory.complete_until, until) - max(
+            OVERLAP, 2 * MINUTE * (Lateness(memory.late).within(99) or 0)
+        )
         if whole:
             since = min(since, max(first, until - REACH))
     since = max(min(since, until - SECOND), until - OLDEST) // SECOND * SECOND
@@ -241,11 +240,13 @@ def _iso(at: Ms) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One answer: its rows or events, what of it can't be read, and where it goes on ("": it is the last)."""
+    """One answer: its rows or events, what of it can't be read, and where it goes on ("": it is the last).
+    lost: how many rows gave no evidence."""
 
     rows: tuple[Evidence, ...]
     unreadable: tuple[Unreadable, ...]
     following: str = ""
+    lost: int = 0
 
 
 def page_of(body: bytes, url: str, seen: frozenset[str], recipient: str = "") -> Page | Problem:
@@ -260,11 +261,15 @@ def page_of(body: bytes, url: str, seen: frozenset[str], recipient: str = "") ->
     if following and (wrong := _wrong_link(following, url, seen)):
         return Problem(Step.ANSWER, Then.AGAIN, wrong)
     items: list[Item] = page_items(body, Reading(NAME), recipient)
-    return Page(
-        tuple(item for item in items if isinstance(item, Evidence)),
-        tuple(item for item in items if isinstance(item, Unreadable)),
-        str(following),
-    )
+    rows = tuple(item for item in items if isinstance(item, Evidence))
+    unreadable = tuple(item for item in items if isinstance(item, Unreadable))
+    return Page(rows, unreadable, following, len({u.place for u in unreadable} - {r.place for r in rows}))
+
+
+def is_complete(rows: int, lost: int) -> bool:
+    """Whether an answer stands for everything: a few odd rows of others', which name no recipient or no time,
+    take nothing from it."""
+    return lost * 100 <= rows + lost
 
 
 def _wrong_link(following: object, url: str, seen: frozenset[str]) -> str:
@@ -293,24 +298,8 @@ def counted_late(
 ) -> Memory:
     """Rows that were not there before are counted by how late they came, where that is known well enough:
     between `asked_before` (the last complete answer) and now, and after they were received."""
-    late = list(memory.late)
-    for at in received_at:
-        if at is None or asked_before is None or at > now or now - max(asked_before, at) > _SURE:
-            continue
-        minutes = (now - at) / MINUTE
-        late[next((i for i, bound in enumerate(LATE_BOUNDS) if minutes <= bound), len(LATE_BOUNDS))] += 1
-    if sum(late) > 10_000:  # the past fades
-        late = [count // 2 for count in late]
-    return replace(memory, late=tuple(late))
-
-
-def usually_late(late: Sequence[int], percent: int) -> int:
-    """Within how many minutes so many percent of the rows were there; 0: nothing is known, 120: later."""
-    total, so_far = sum(late), 0
-    if not total:
-        return 0
-    for count, bound in zip(late, (*LATE_BOUNDS, 120), strict=True):
-        so_far += count
-        if so_far * 100 >= total * percent:
-            return bound
-    return 120
+    if asked_before is None:
+        return memory
+    known = [at for at in received_at if at is not None and at <= now]
+    spans = [now - at for at in known if now - max(asked_before, at) <= _SURE]
+    return replace(memory, late=Lateness(memory.late).with_spans(spans).counts)

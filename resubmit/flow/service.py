@@ -26,6 +26,7 @@ from resubmit.flow.observe import Observe
 from resubmit.flow.recover import Recover
 from resubmit.flow.room import run_with_room
 from resubmit.flow.tidy import Tidy
+from resubmit.flow.trace import Trace
 from resubmit.flow.watch import Watch
 from resubmit.intake.base import Intake
 from resubmit.journal.door import Journal
@@ -53,6 +54,7 @@ class Parts:
     recover: Recover
     tidy: Tidy
     obey: Obey
+    trace: Trace | None = None
     doors: list[Door] = field(default_factory=list)
 
 
@@ -156,6 +158,8 @@ class Service:
             "recover": parts.recover.run,
             "tidy": parts.tidy.run,
         }
+        if parts.trace is not None:
+            loops["trace"] = parts.trace.run
         return {asyncio.create_task(run_with_room(run, name), name=name) for name, run in loops.items()}
 
     async def _close(self, tasks: set[asyncio.Task[None]], opened: list[Door]) -> None:

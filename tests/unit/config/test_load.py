@@ -117,7 +117,8 @@ def test_the_contracts_config_is_valid_as_it_stands(tmp_path: Path) -> None:
 
     assert config.route_named("eop").host == "contoso-com.mail.protection.outlook.com"
     assert config.recovery.settle == 600_000
-    assert [w.split(": ")[1] for w in config.warnings] == ["evidence.graph"]
+    graph = ["client_secret_file", "tenant", "client_id"]
+    assert [w.split(": ")[1] for w in config.warnings] == [f"evidence.graph.{key}" for key in graph]
 
 
 def test_the_example_config_is_valid_and_warns_of_nothing() -> None:
@@ -415,3 +416,37 @@ def test_our_listener_is_looked_at_where_a_client_here_meets_it(
     keys = 'tls_certificate = "own.pem"\ntls_key = "own.key"\n'
     found = load(written(tmp_path, smtp + keys)).endpoint_of_listener()
     assert (found.host, found.port) == (host, port) if found else host is None
+
+
+GRAPH = SMALL + "\n[evidence.graph]\ntenant = 'contoso.com'\nclient_id = 'c'\n"
+
+
+def test_a_trace_that_cant_be_asked_is_a_warning_for_mail_goes_without_it(tmp_path: Path) -> None:
+    (line,) = load(written(tmp_path, GRAPH)).warnings
+    assert "needs client_secret_file or certificate_file" in line
+    (line,) = load(written(tmp_path, GRAPH + "client_secret_file = 's'\n")).warnings
+    assert f"client_secret_file: {tmp_path / 's'} is no file" in line
+    (tmp_path / "s").write_text("secret")
+    assert load(written(tmp_path, GRAPH + "client_secret_file = 's'\n")).warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("line", "key"),
+    [
+        ("endpoint = 'http://graph.microsoft.com/v1.0'", "endpoint"),
+        ("login = 'https://u:p@login.example'", "login"),
+        ("login = 'ftp://login.example'", "login"),
+        ("certificate_file = 'x'", "certificate_file"),
+        ("from_ip = 'us'", "from_ip"),
+        ("budget = 101", "budget"),
+    ],
+)
+def test_a_secret_is_sent_to_safe_places_only(tmp_path: Path, line: str, key: str) -> None:
+    (found,) = problems(tmp_path, GRAPH + f"client_secret_file = 's'\n{line}\n")
+    assert found.startswith(f"evidence.graph.{key}: ")
+
+
+def test_a_lab_of_this_machine_needs_no_tls(tmp_path: Path) -> None:
+    (tmp_path / "s").write_text("secret")
+    text = GRAPH + "client_secret_file = 's'\nendpoint = 'http://127.0.0.1:8080/v1.0'\n"
+    assert load(written(tmp_path, text)).warnings == ()

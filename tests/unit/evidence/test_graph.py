@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from resubmit.evidence import graph
 from resubmit.evidence.graph import BUDGET_SPAN, IDLE, Memory, Open, Page, Window
 from resubmit.evidence.graph_says import Problem, Step, Then
+from resubmit.model.lateness import BEYOND, Lateness
 from resubmit.model.moment import DAY, HOUR, MINUTE, SECOND, Ms, parse_rfc3339
 
 NOW: Ms = parse_rfc3339("2026-11-24T12:00:00Z")
@@ -225,7 +226,15 @@ def test_lateness_is_counted_where_it_is_known() -> None:
 
 
 def test_how_late_rows_usually_are() -> None:
-    assert graph.usually_late((0,) * 8, 95) == 0
-    assert graph.usually_late((0, 0, 95, 5, 0, 0, 0, 0), 95) == 5
-    assert graph.usually_late((0, 0, 94, 6, 0, 0, 0, 0), 95) == 10
-    assert graph.usually_late((0, 0, 0, 0, 0, 0, 0, 1), 50) == 120
+    assert Lateness().within(95) is None
+    assert Lateness((0, 0, 95, 5, 0, 0, 0, 0)).within(95) == 5
+    assert Lateness((0, 0, 94, 6, 0, 0, 0, 0)).within(95) == 10
+    assert Lateness((0, 0, 0, 0, 0, 0, 0, 1)).within(50) == BEYOND
+
+
+def test_the_past_fades() -> None:
+    late = Lateness().with_spans([30 * SECOND] * 9_999)
+    for _ in range(5):
+        late = late.with_spans([20 * MINUTE] * 9_999)
+    assert late.within(50) == 30
+    assert late.total <= 10_000

@@ -9,10 +9,10 @@ import pytest
 
 from resubmit.journal.verbs import TakenMail
 from resubmit.model.evidence import Cause, Scope
-from resubmit.model.moment import MINUTE, SECOND
+from resubmit.model.moment import HOUR, MINUTE, SECOND
 from resubmit.model.recipient import Event, State
 from resubmit.recovery import course, doubt, route_gate
-from resubmit.recovery.clockrule import AGREED_FOR, ClockRule, Clocks, compare
+from resubmit.recovery.clockrule import AGREED_FOR, FAR_PARTED, ClockRule, Clocks, compare
 from resubmit.recovery.memory import Memory
 from tests.helpers.journals import HandClock
 from tests.unit.recovery.facts import POLICY, T, at, coverage, delivery, fault, gate, look, standing
@@ -230,3 +230,28 @@ def test_a_trial_for_which_nobody_is_left_ends_when_none_can_be_under_way() -> N
     assert (early.state, early.wake_at) == ("testing", at(ends))
     late = route_gate.decide(row, [], [], POLICY, at(ends), idle=True)
     assert (late.state, late.memory.fixed_at) == ("open", at(20))
+
+
+def test_the_far_sides_clock_five_minutes_apart_holds_until_they_agree_for_ten() -> None:
+    clock = HandClock()
+    rule = ClockRule(clock)
+    rule.heard(clock.now() - FAR_PARTED + 1, clock.now())
+    assert not rule.holds()
+    rule.heard(clock.now() + FAR_PARTED, clock.now())
+    assert rule.holds()
+    assert "5m behind Microsoft's" in rule.why
+    assert rule.ends_at() is None, "nobody can know"
+    clock.pass_(HOUR)
+    assert rule.holds(), "nothing was heard since"
+    rule.heard(clock.now(), clock.now())
+    assert rule.ends_at() == clock.now() + AGREED_FOR
+    clock.pass_(AGREED_FOR - 1)
+    assert rule.holds()
+    rule.heard(clock.now() - FAR_PARTED, clock.now())
+    clock.pass_(1)
+    assert rule.holds(), "a break begins the ten minutes anew"
+    rule.heard(clock.now(), clock.now())
+    clock.pass_(AGREED_FOR)
+    assert not rule.holds()
+    assert rule.why == ""
+    assert rule.ends_at() is None
