@@ -44,6 +44,8 @@ def _run(args: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="resubmit-") as spare:
         files = {_absolute(name, args, Path(spare)): name for name in args.files}
         options = {"files": list(files), "covers": covers, "timezone": args.timezone}
+        if "-" in args.files:  # what it is called in the journal: its file is gone in a moment
+            options["names"] = {path: name for path, name in files.items() if name == "-"}
         answers: list[dict[str, Any]] = ask(args, "ingest", options=options)
     shown = [
         {name: files.get(a["file"], a["file"]) if name == "file" else a.get(name) for name in _FIELDS}

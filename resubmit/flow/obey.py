@@ -199,6 +199,7 @@ class Obey:
         covers = options.get("covers")
         return await self._observe.ingest(
             [str(path) for path in options.get("files", [])],
+            names={str(path): str(name) for path, name in (options.get("names") or {}).items()},
             timezone=str(options.get("timezone") or "UTC"),
             covers=(int(covers[0]), int(covers[1])) if covers else None,
         )

@@ -102,16 +102,23 @@ class Observe:
         return max(min(again), 50)
 
     async def ingest(
-        self, paths: list[str], *, timezone: str, covers: tuple[Ms, Ms] | None
+        self,
+        paths: list[str],
+        *,
+        timezone: str,
+        covers: tuple[Ms, Ms] | None,
+        names: dict[str, str] | None = None,
     ) -> list[dict[str, Any]]:
-        """Read files given by a person: one object a file with its counts (design 6.1)."""
+        """Read files given by a person: one object a file with its counts (design 6.1). `names`: what those
+        are called whose path means nothing to a person."""
         answers = []
         for path in paths:
-            counts = await self._read(Path(path), path, ZoneInfo(timezone), cursor=None)
+            name = (names or {}).get(path, path)
+            counts = await self._read(Path(path), name, ZoneInfo(timezone), cursor=None)
             answers.append({"file": path, **counts})
             if covers is not None and counts["rows"] and not counts["unreadable"]:
                 now = self._clock.now()
-                await self._journal.covered(Coverage(path, covers[0], min(covers[1], now), now))
+                await self._journal.covered(Coverage(name, covers[0], min(covers[1], now), now))
         await self.sweep()
         self._told()
         return answers

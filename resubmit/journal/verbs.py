@@ -6,6 +6,7 @@ Nothing here holds a cursor, a callback or a transaction. Times are ms UTC. `mes
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 
 from resubmit.model.evidence import Cause, Holder, Mend, Scope
@@ -445,6 +446,17 @@ class LookRow:
     verdict_json: str
     days_left: int | None = None
     id: int | None = None
+
+    @property
+    def blamed(self) -> tuple[str, ...]:
+        """The codes that made it faulty, or unknown, without the warnings beside them; all where the verdict
+        does not say."""
+        verdict = json.loads(self.verdict_json)
+        found = list(verdict.get("details", ()))
+        found += [finding for one in verdict.get("addresses", ()) for finding in one["findings"]]
+        wanted = {"faulty": "fault", "unknown": "unknown"}.get(self.health)
+        guilty = {one["code"] for one in found if one["severity"] == wanted}
+        return tuple(code for code in self.codes if code in guilty) or self.codes
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,8 @@ from resubmit.model.recipient import RecipientKey, State
 
 
 class Look(Protocol):
-    """One probe's result: `health` is healthy, faulty or unknown for every address together;
-    `fingerprint` is what must change before health is believed."""
+    """One probe's result: `health` is healthy, faulty or unknown for every address together; `blamed`: the
+    codes that made it so; `fingerprint` is what must change before health is believed."""
 
     @property
     def at(self) -> Ms: ...
@@ -25,6 +25,8 @@ class Look(Protocol):
     def health(self) -> str: ...
     @property
     def codes(self) -> tuple[str, ...]: ...
+    @property
+    def blamed(self) -> tuple[str, ...]: ...
     @property
     def fingerprint(self) -> str: ...
 

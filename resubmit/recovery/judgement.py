@@ -98,7 +98,7 @@ def _two_faulty_looks(sight: Sight) -> Decision | None:
     if (good := sight.delivery_despite_the_probe()) is not None:
         reasons.append(f"and yet {signs.delivery_text(good)}: does the probe come in by another way?")
     fresh = _new_fault(sight, run[-1].at, run[0].at)
-    cause = signs.cause_of_codes(run[0].codes)
+    cause = signs.cause_of_codes(run[0].blamed)
     # It began after the last healthy look, not with the first faulty one: mail taken between may be lost too.
     began = sight.known[len(run)].at if len(run) < len(sight.known) else run[-1].at
     began = max(began, run[-1].at - LOOKS_COUNT_FOR * sight.policy.watch_interval)
@@ -111,7 +111,7 @@ def _flaps_while_open(sight: Sight) -> Decision | None:
     if not sight.flapping or not faulty or faulty[0].at <= (sight.memory.fixed_at or 0):
         return None
     fresh = replace(_new_fault(sight, faulty[-1].at, faulty[0].at), flapping_at=sight.memory.flapping_at)
-    cause = signs.cause_of_codes(faulty[0].codes)
+    cause = signs.cause_of_codes(faulty[0].blamed)
     text = f"{_flapping_text(sight)}; faulty last at {at_text(faulty[0].at)}: {signs.codes_text(faulty[0])}"
     return _told(sight, _shut(sight, fresh, text, fault_from=faulty[-1].at, cause=cause), "flapping")
 

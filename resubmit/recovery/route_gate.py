@@ -20,6 +20,7 @@ from resubmit.model.evidence import Cause, Scope, Status
 from resubmit.model.moment import MINUTE, SECOND, Ms
 from resubmit.model.recipient import State
 from resubmit.model.tls import Health
+from resubmit.recovery import signs
 from resubmit.recovery.facts import Fault, Gate, Look, Standing
 from resubmit.recovery.gate import CLOSED, OPEN, TESTING, UNKNOWN_FOR, Decision
 from resubmit.recovery.memory import Memory, memory_of
@@ -113,8 +114,8 @@ def _while_closed(
     known = [look for look in looks if look.at > worst and look.health != Health.UNKNOWN]
     newest = max(known, key=lambda look: (look.at, look.fingerprint), default=None)
     if newest is not None and newest.health == Health.FAULTY:
-        codes = " ".join(newest.codes)
-        return Decision(CLOSED, (f"the dry run at {at_text(newest.at)} failed: {codes}",), memory)
+        why = f"the dry run at {at_text(newest.at)} failed: {signs.codes_text(newest)}"
+        return Decision(CLOSED, (why,), memory)
     if newest is None:
         ends = max(ends, worst + UNKNOWN_FOR)
     if now < ends:

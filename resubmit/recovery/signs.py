@@ -77,4 +77,4 @@ def look_text(look: Look) -> str:
 
 
 def codes_text(look: Look) -> str:
-    return " ".join(look.codes) or "no code"
+    return " ".join(look.blamed) or "no code"

@@ -85,10 +85,12 @@ def _one(n: int, steps: list[Step], moves: list[Row], attempts: list[Row], said:
         say_quiet(row[1])
         start_attempts(None, row[_ATTEMPT])
         why = row[_WHY]
+        if evidence := told.get(row[_EVIDENCE]):
+            # A move's reason repeats what its evidence says, cut short and without when: that is said once.
+            repeats = not why or why.startswith(f"{evidence[2]} says ")
+            why = _words(evidence) if repeats else f"{why}; {_words(evidence)}"
         if row[_CONFLICT]:
             why = f"conflict, nothing moved: {why}"
-        if evidence := told.get(row[_EVIDENCE]):
-            why = f"{why}; {_words(evidence)}" if why else _words(evidence)
         steps.append(Step(n, row[1], row[_EVENT], row[_FROM], row[_TO], row[_ATTEMPT], why))
     say_quiet(None)
     start_attempts(None, attempts[-1][2] if attempts else 0)

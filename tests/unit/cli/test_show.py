@@ -94,3 +94,20 @@ def test_no_such_message_says_so(desk: Desk) -> None:
 
 def test_headers_and_bytes_are_two_questions(desk: Desk) -> None:
     assert desk.ask("show", life(desk), "--headers", "--raw").code == 2
+
+
+def test_what_evidence_says_is_said_once_with_its_time(desk: Desk) -> None:
+    """A move's reason repeats its evidence, cut short: the evidence's own words are shown in its place."""
+    shelf, at = desk.shelf, NOW - HOUR
+    number = shelf.message(recipient("ann@contoso.com", "deferred"), at=at, body=BODY)
+    shelf.attempt(number, at=at)
+    shelf.moved(number, 0, 1, "reply_accepted", "sending", "accepted", at=at + 1000, why="250")
+    deferred = shelf.evidence(number, 0, no=1, at=at + MINUTE, text="450 4.7.320 bad", why="message id")
+    why = "trace_csv says deferred: 450 4.7.320 bad (message id)"
+    shelf.moved(
+        number, 0, 2, "seen_deferred", "accepted", "deferred", at=at + MINUTE, evidence=deferred, why=why
+    )
+    (ann,) = desk.ask("show", id_text(number), "--json").json["recipients"]
+    told = ann["timeline"][3]["why"]
+    assert told.count("says deferred") == told.count("450 4.7.320 bad") == told.count("(message id)") == 1
+    assert "trace_csv says deferred at 2026-" in told

@@ -82,3 +82,20 @@ async def test_a_file_that_was_half_written_is_not_complained_of_when_it_is_whol
     path.write_text(HEADER + GOOD * 2)
     assert await ingest(journal, path, clock) == (2, 0)
     assert complaints(journal) == []
+
+
+async def test_what_came_on_stdin_is_called_so_and_not_by_its_passing_file(
+    journal: Journal, tmp_path: Path
+) -> None:
+    path = tmp_path / "stdin"
+    path.write_text("junk")
+    table = Table(
+        (Route(name="eop", host="192.0.2.1"),),
+        (Destination(name="hybrid", domains=["*"], handoff="eop"),),
+    )
+    reader = Observe(journal, HandClock(), table, [], {}, told=Wake())
+    with capture_logs():
+        (told,) = await reader.ingest([str(path)], timezone="UTC", covers=None, names={str(path): "-"})
+    assert told["file"] == str(path)
+    with read.connect(journal.folder) as connection:
+        assert {view.file for view in read.unreadable(connection, limit=0)} == {"-"}

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from dataclasses import dataclass, field, replace
 
@@ -15,6 +16,7 @@ from resubmit.recovery.gate import Decision, Trial, cause_of_codes, decide, sett
 from resubmit.recovery.judgement import TABLE
 from resubmit.recovery.memory import Memory, Reference, memory_of
 from resubmit.recovery.policy import Policy
+from resubmit.recovery.signs import codes_text
 from tests.unit.recovery.facts import POLICY, at, delivery, fault, gate, look
 
 BAD = Reference(at(0), "faulty", "old")
@@ -290,3 +292,22 @@ def test_a_memory_goes_through_the_journal_unchanged() -> None:
 def test_proof_does_not_end_settle_for_the_others() -> None:
     decision = judge(Case("", gate("testing", TRIED), "", looks=ROW, trial=Trial(proved_at=at(61))))
     assert settle_ends(decision.memory, Policy(settle=90 * SECOND), live=False) == at(150)
+
+
+def test_a_reason_names_what_is_faulty_and_not_the_warnings_beside_it() -> None:
+    """A server that greets with another name than its certificate's has a warning, and may be refused for
+    another reason: naming both misleads."""
+    findings = [
+        {"code": "name_mismatch", "severity": "warning", "where": "ehlo"},
+        {"code": "certificate_expired", "severity": "fault", "where": "leaf"},
+    ]
+    verdict = json.dumps({"addresses": [{"findings": findings}], "details": []})
+    codes = ("name_mismatch", "certificate_expired")
+    seen = replace(look(0, "faulty", "old", *codes), verdict_json=verdict)
+    assert codes_text(seen) == "certificate_expired"
+    assert codes_text(replace(seen, verdict_json="{}")) == "name_mismatch certificate_expired"
+    details = [{"code": "dns_failed", "severity": "unknown", "where": "dns"}]
+    told = replace(
+        seen, health="unknown", codes=("dns_failed",), verdict_json=json.dumps({"details": details})
+    )
+    assert codes_text(told) == "dns_failed"
