@@ -20,6 +20,8 @@ _ADDRESS = re.compile(r"[^\s<>\"(),;:\[\]]{1,128}@[^\s<>\"(),;:\[\]]{1,255}")
 _SAID_BY = re.compile(
     r"\b(?:host|server|by|from) (?P<host>[\w-]+(?:\.[\w-]+)+)\.?,?\s?[\[(]+(?P<ip>[\d.:A-Fa-f]{3,45})", re.I
 )
+_RECEIVED = re.compile(r"original message was received (?:at|on) ([A-Z][^\n]{10,60})")
+"""Sendmail's and Courier's words."""
 _IN_FRONT = re.compile(
     r"(?:.{0,40}\bH=)?(?P<host>[\w-]+(?:\.[\w-]+)+) \[(?P<ip>[\d.:A-Fa-f]{3,45})\](?: did not like|:| said)"
 )
@@ -30,7 +32,9 @@ _TALKING_TO = re.compile(r"\bto (?P<host>[\w-]+(?:\.[\w-]+)+)\[(?P<ip>[\d.:A-Fa-
 class About:
     """What is the same for every recipient of one report."""
 
-    def __init__(self, mail: Part, report: Report, original: Original, reading: Reading) -> None:
+    def __init__(
+        self, mail: Part, report: Report, original: Original, reading: Reading, text: str = ""
+    ) -> None:
         self.report = report
         self.named = [a for value in mail.all("x-failed-recipients") for a in _ADDRESS.findall(value[:65536])]
         self.reporter = remote_of(report.get("reporting-mta"), "")
@@ -38,18 +42,21 @@ class About:
         self._reading = reading
         self._culture = Culture(reading.timezone)
         self._sent_at = self._time(mail.first("date")) or self._received_last(mail)
-        self._received_at = self._time(report.get("arrival-date"))
+        told = _RECEIVED.search(text[:8192])
+        arrivals = (report.get("arrival-date"), told[1] if told else "", original.received)
+        # What reports took the mail at its Arrival-Date, else where its own Received field says so.
+        self._received_at = next((at for text in arrivals if (at := self._time(text)) is not None), None)
         if self._received_at and self._sent_at and self._received_at > self._sent_at + DAY:
             self._received_at = None
         own = report.get("original-envelope-id")
         self._envelope_id = own
         if original.attempt and original.attempt not in own.upper():
             self._envelope_id = original.attempt
-        told = report.get("x-original-message-id") or report.get("original-message-id")
+        named = report.get("x-original-message-id") or report.get("original-message-id")
         reference = mail.first("x-original-message-id") or mail.first("in-reply-to")
         if from_program(mail):  # what a person forwards refers to the report itself
             reference = reference or mail.first("references").rpartition(" ")[2]
-        self._message_id = original.message_id or told or _id_in(reference)
+        self._message_id = original.message_id or named or _id_in(reference)
         sender = _ADDRESS.search(report.get("x-postfix-sender")) or _ADDRESS.search(original.sender)
         sender = sender or _ADDRESS.search(mail.first("to"))
         self._sender = sender[0] if sender else ""

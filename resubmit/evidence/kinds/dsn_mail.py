@@ -13,6 +13,7 @@ from resubmit.evidence.base import RAW_LIMIT, Item, Reading
 from resubmit.evidence.kinds.dsn_about import About, remote_of
 from resubmit.evidence.kinds.dsn_admin import answers_of
 from resubmit.evidence.kinds.dsn_codes import BAD, chosen, has_expired, is_vague, meant
+from resubmit.evidence.kinds.dsn_dialects import says
 from resubmit.evidence.kinds.dsn_fields import Report, report_of
 from resubmit.evidence.kinds.dsn_other import from_program, other_of, report_marks
 from resubmit.evidence.kinds.dsn_record import evidence_of_record, raw_of
@@ -24,7 +25,6 @@ from resubmit.evidence.kinds.dsn_text import (
     notice_of,
     replies_of,
     returned_in,
-    says,
     success_of,
 )
 from resubmit.evidence.mime import Part, header_of, without_marks, words
@@ -144,7 +144,7 @@ def _reported(mail: Part, found: _Found, text: str, place: str, reading: Reading
         original = original_of(returned) if returned else Original()
         if not original.is_known:  # it stands in a text, or behind a boundary that is none
             original = original_in(notice.returned or returned_in(status))
-        about = About(mail, report, original, reading)
+        about = About(mail, report, original, reading, text)
         for record in report.recipients:
             item = evidence_of_record(record, about, notice, told, answers)
             if item is not None and item not in seen:  # an alias that loops reports the same many times
@@ -193,7 +193,7 @@ def _in_words(mail: Part, found: _Found, text: str, place: str, reading: Reading
     others = [one for one in told if one.address.lower() not in own]
     if others and not named:
         told = others
-    about = About(mail, Report(), original, reading)
+    about = About(mail, Report(), original, reading, text)
     for number, one in enumerate(told, 1):
         yield _of_told(one, about, notice, subject, _place(place, number))
 
@@ -298,5 +298,5 @@ def _by_its_header(mail: Part, found: _Found, text: str, place: str, reading: Re
     else:
         return
     told = Told(recipient, any_reply(notice.text) or " ".join(notice.text.split())[:2_000])
-    about = About(mail, Report(), original, reading)
+    about = About(mail, Report(), original, reading, text)
     yield _of_told(told, about, notice, words(mail.first("subject")), _place(place, 1))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from resubmit.evidence.kinds.dsn_text import says
+from resubmit.evidence.kinds.dsn_dialects import says
 from resubmit.evidence.mime import Part, words
 
 _SHOWN = 4_000

@@ -30,14 +30,16 @@ _MOST_TO = 100
 
 @dataclass(frozen=True, slots=True)
 class Original:
-    """What is known of the mail a report is about. attempt: our own `<journal id>.<n>`. recipients: those of
-    To and Cc, which are not the envelope's but may be all there is."""
+    """What is known of the mail a report is about. attempt: our own `<journal id>.<n>`. received: when
+    the last server that added a field took it, as written. recipients: those of To and Cc, which are not the
+    envelope's but may be all there is."""
 
     message_id: str = ""
     network_message_id: str = ""
     attempt: str = ""
     sender: str = ""
     subject: str = ""
+    received: str = ""
     recipients: tuple[str, ...] = ()
 
     @property
@@ -67,6 +69,7 @@ def original_of(part: Part) -> Original:
         network_message_id=network.lower(),
         attempt=attempt,
         sender=sender[0] if sender else "",
+        received=part.first("received").rpartition(";")[2].strip(),
         subject=words(part.first("subject"))[:1000],
         recipients=tuple(recipients[:_MOST_TO]),
     )

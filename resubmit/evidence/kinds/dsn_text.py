@@ -12,21 +12,13 @@ Limits: a report that names its recipient in no way known here gives none.
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from functools import lru_cache
-from importlib import resources
-from typing import Any
 
+from resubmit.evidence.kinds.dsn_dialects import Line, is_returned_line, named_by, status_in_words
 from resubmit.meaning.classify import layers, meaning_of
 from resubmit.model.evidence import Cause, Status
 
-_ATOM = r"[^\s<>\"(),;:\[\]@|]"
-_BEFORE = r"(?<![^\s<>\"(),;:\[\]@|'=])"
-_DOMAIN = rf"(?:{_ATOM}{{1,255}}|\[[\d.:A-Fa-f]+\])"
-_ADDRESS = rf"{_BEFORE}<?(?P<address>(?:\"[^\"\n@]{{1,64}}\"|{_ATOM}{{1,128}})@{_DOMAIN})>?"
-_NAME = rf"{_BEFORE}(?P<address>\"[^\"\n]{{1,200}}\"(?:@{_ATOM}+)?|{_ATOM}{{1,128}}(?:@{_DOMAIN})?)"
 _MOST_LINES = 20_000
 _LONGEST_LINE = 2_000
 _MOST = 10_000
@@ -92,77 +84,6 @@ class Notice:
     preface: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class _Line:
-    """A way to name a recipient. whole: the line itself is the reason; bare: nothing but the address
-    stands there; weak: used where no better line names one."""
-
-    pattern: re.Pattern[str]
-    whole: bool
-    bare: bool
-    weak: bool
-    is_original: bool
-    only_behind: re.Pattern[str] | None
-
-
-@lru_cache(maxsize=1)
-def _table() -> dict[str, Any]:
-    source = resources.files(__package__).joinpath("dsn_dialects.toml")
-    return tomllib.loads(source.read_text("utf-8"))
-
-
-@lru_cache(maxsize=1)
-def _named_by() -> tuple[_Line, ...]:
-    return tuple(
-        _Line(
-            re.compile(
-                entry["pattern"].replace("{address}", _ADDRESS).replace("{name}", _NAME),
-                re.IGNORECASE,
-            ),
-            entry.get("whole", False),
-            entry.get("bare", False),
-            entry.get("weak", False),
-            entry.get("is_original", False),
-            re.compile(entry["only_behind"], re.IGNORECASE) if "only_behind" in entry else None,
-        )
-        for entry in _table()["line"]
-    )
-
-
-@lru_cache(maxsize=64)
-def _any_of(group: str, key: str) -> re.Pattern[str]:
-    return re.compile("|".join(f"(?:{one})" for one in _table()[group][key]), re.IGNORECASE)
-
-
-def _is_returned_line(line: str) -> bool:
-    """Whether a line says that the returned message follows."""
-    bare = line.lstrip(" \t>|*=-_#")
-    marks = line[: len(line) - len(bare)]
-    if _any_of("returned", "lines").match(bare):
-        return True
-    return any(mark in marks for mark in ("--", "**", "==", "__")) and bool(
-        _any_of("returned", "marked").match(bare)
-    )
-
-
-def says(group: str, key: str, text: str) -> bool:
-    """Whether one of a group's phrases stands in a text."""
-    return _any_of(group, key).search(" ".join(text[:20_000].split())) is not None
-
-
-def status_in_words(subject: str, text: str) -> Status | None:
-    """What a notice says of all its recipients, when that is not that they failed; None: nothing else."""
-    for group, status in (
-        ("delivered", Status.DELIVERED),
-        ("relayed", Status.RELAYED),
-        ("expanded", Status.EXPANDED),
-        ("delayed", Status.DEFERRED),
-    ):
-        if says(group, "text", text) or says(group, "subject", subject):
-            return status
-    return None
-
-
 def notice_of(text: str, subject: str = "") -> Notice:
     """What a text part says. subject: the mail's own, decoded."""
     lines = [line[:_LONGEST_LINE] for line in text.split("\n", _MOST_LINES)[:_MOST_LINES]]
@@ -183,7 +104,7 @@ def returned_in(text: str) -> str:
 def _end(lines: list[str]) -> tuple[int, int]:
     """The line at which a notice ends, and the one at which the returned message begins."""
     for number, line in enumerate(lines):
-        if _is_returned_line(line):
+        if is_returned_line(line):
             begins = number + 1
             while begins < len(lines) and (not lines[begins].strip() or _SECTION.fullmatch(lines[begins])):
                 begins += 1
@@ -204,7 +125,7 @@ def _is_header(lines: list[str], at: int) -> bool:
 
 def _told(lines: list[str]) -> tuple[list[Told], int]:
     """The recipients, with their reasons; the number of the line that names the first."""
-    found: list[tuple[int, Told, _Line]] = []
+    found: list[tuple[int, Told, Line]] = []
     for number, line in enumerate(lines):
         if "@" not in line and ":" not in line:
             continue
@@ -248,9 +169,9 @@ def _told(lines: list[str]) -> tuple[list[Told], int]:
     return told_all, chosen[0][0] if chosen else 0
 
 
-def _named(line: str, lines: list[str], number: int) -> tuple[Told, _Line] | None:
+def _named(line: str, lines: list[str], number: int) -> tuple[Told, Line] | None:
     shown = line.lstrip(" \t>").rstrip()
-    for line_of in _named_by():
+    for line_of in named_by():
         match = line_of.pattern.match(shown)
         if match is None:
             continue
@@ -292,7 +213,7 @@ def _is_local(line: str, address: str) -> bool:
     return line.startswith("<") and len(address) <= 64 and "/" not in address
 
 
-def _goes_on(line: str, lines: list[str], number: int, last: Told, line_of: _Line) -> bool:
+def _goes_on(line: str, lines: list[str], number: int, last: Told, line_of: Line) -> bool:
     """Whether a line that names a recipient is but the next of a reason, as Postfix folds it."""
     folded = line[:3].isspace() and bool(lines[number - 1].strip())
     return folded and last.beside and bool(last.text) and not line_of.bare
