@@ -74,7 +74,8 @@ class Answer:
 
     @property
     def positive(self) -> bool:
-        return 200 <= self.code < 300
+        """Whether EHLO, HELO, MAIL or RCPT is taken (RFC 5321 §4.3.2): a 221 would be another's answer."""
+        return 250 <= self.code < 260
 
     def text(self) -> str:
         """The reply on one line for people, its code first."""

@@ -18,7 +18,7 @@ from resubmit.probe import wire
 from resubmit.probe.look import look
 from tests.helpers import certs
 from tests.helpers.loop import SimulatedLoop
-from tests.helpers.odd_tls import Manners, serving
+from tests.helpers.odd_tls import CUT, Manners, serving
 from tests.unit.probe.conftest import NAME, Look, chain
 
 MIB = 1024 * 1024
@@ -78,8 +78,68 @@ async def _deaf(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
     await asyncio.Event().wait()
 
 
+async def _drip_greeting(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """A greeting that could be one, if it ever ended."""
+    writer.write(b"220 ")
+    while True:
+        writer.write(b"a")
+        await asyncio.sleep(0.02)
+
+
+async def _endless_ehlo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"220 a\r\n")
+    await reader.readline()
+    while True:
+        writer.write(b"250-STARTTLS\r\n" * 4096)
+        await writer.drain()
+
+
+async def _to_handshake(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"220 a\r\n")
+    await reader.readline()
+    writer.write(b"250-a\r\n250 STARTTLS\r\n")
+    await reader.readline()
+    writer.write(b"220 go\r\n")
+    await reader.read(1)
+
+
+async def _drip_handshake(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """A record that could be one, an octet at a time."""
+    await _to_handshake(reader, writer)
+    writer.write(b"\x16\x03\x03\x40\x00\x02\x00\x3f\x00\x03\x03")
+    while True:
+        writer.write(b"\x00")
+        await asyncio.sleep(0.02)
+
+
+async def _alerts(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Warnings without end: no_renegotiation."""
+    await _to_handshake(reader, writer)
+    while True:
+        writer.write(b"\x15\x03\x03\x00\x02\x01\x64" * 4096)
+        await writer.drain()
+
+
+async def _garbage(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Ten megabytes of what is no TLS."""
+    await _to_handshake(reader, writer)
+    writer.write(bytes(range(0x80, 0x100)) * (10 * MIB // 128))
+    await writer.drain()
+    await asyncio.Event().wait()
+
+
+async def _goes_at_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.transport.abort()
+
+
 HOSTILE = [
     (_drip, "not_smtp"),
+    (_drip_greeting, "greeting_timeout"),
+    (_endless_ehlo, "not_smtp"),
+    (_drip_handshake, "handshake_timeout"),
+    (_alerts, "handshake_failed"),
+    (_garbage, "plaintext_after_starttls"),
+    (_goes_at_once, "greeting_closed"),
     (_drip_lines, "greeting_timeout"),
     (_endless_line, "not_smtp"),
     (_endless_lines, "not_smtp"),
@@ -103,6 +163,57 @@ async def test_it_ends_in_time_and_in_bounds(probed: Look, server: object, code:
         tracemalloc.stop()
     assert verdict.codes() == (code,)
     assert verdict.health is Health.FAULTY
+
+
+UNDER_TLS = [
+    ("ten megabytes", b"250-" + b"x" * 10 * MIB + b"\r\n250 ok\r\n", "not_smtp"),
+    ("lines without end", b"250-PIPELINING\r\n" * 100_000, "not_smtp"),
+    ("noise", bytes(range(256)) * 64, "not_smtp"),
+]
+
+
+@pytest.mark.parametrize("step", ["tls_ehlo", "mail", "rcpt"])
+@pytest.mark.parametrize(("octets", "code"), [u[1:] for u in UNDER_TLS], ids=[u[0] for u in UNDER_TLS])
+async def test_under_tls_too(probed: Look, step: str, octets: bytes, code: str) -> None:
+    loop = asyncio.get_running_loop()
+    server = Manners(_context(), **{step: octets})  # type: ignore[arg-type]
+    began = loop.time()
+    verdict = await probed(server, timeout=1_500, recipient="someone@test.invalid")
+    assert loop.time() - began < 4
+    assert verdict.codes() == (code,)
+    assert len(verdict.addresses[0].findings[0].text) < 1000
+
+
+@pytest.mark.parametrize("step", ["mail", "rcpt"])
+async def test_answers_out_of_step_are_not_taken_for_a_yes(probed: Look, step: str) -> None:
+    """A reply without its end swallows the next one, and the goodbye stands where an answer should."""
+    server = Manners(_context(), **{step: b"250-a"})  # type: ignore[arg-type]
+    verdict = await probed(server, timeout=1_500, recipient="someone@test.invalid")
+    assert verdict.health is Health.FAULTY
+
+
+@pytest.mark.parametrize("flood", [b"221 bye\r\n" * MIB, b"x" * 10 * MIB], ids=["lines", "a line"])
+async def test_a_flood_in_parting_changes_nothing(probed: Look, flood: bytes) -> None:
+    verdict = await probed(Manners(_context(), rset=flood), timeout=5_000)
+    assert (verdict.health, verdict.codes()) == (Health.HEALTHY, ())
+
+
+@pytest.mark.parametrize(("second", "code"), HOSTILE, ids=[s.__name__ for s, _ in HOSTILE])
+async def test_a_second_connection_is_bounded_like_the_first(probed: Look, second: Any, code: str) -> None:
+    """The first one fails in a way that asks for another look."""
+    met = 0
+
+    async def server(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal met
+        met += 1
+        await (Manners(after_hello=CUT) if met == 1 else second)(reader, writer)
+
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    verdict = await probed(server, timeout=700)
+    assert loop.time() - began < 3
+    assert met == 2
+    assert verdict.codes() == ("closed_after_starttls",)
 
 
 async def test_what_is_not_read_waits_in_the_socket() -> None:
