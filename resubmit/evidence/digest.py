@@ -11,13 +11,20 @@ import hashlib
 from resubmit.model.envelope import address_key
 from resubmit.model.evidence import Evidence, Source, Status
 from resubmit.model.message import message_key
-from resubmit.model.moment import SECOND, Ms
+from resubmit.model.moment import SECOND
+
+_LAST_SECOND = 0xFFFFFFFF  # in 2106
 
 _TRACES = {Source.TRACE_CSV, Source.TRACE_GRAPH}
 
 
 def digest_of(evidence: Evidence) -> bytes:
-    """16 bytes. Times count in whole seconds: forms print them with and without fractions."""
+    """16 bytes: when it was, so that stored digests lie in the order of time, and a hash over all of it.
+
+    Times count in whole seconds: forms print them with and without fractions."""
+    # Not the time of receipt beside it: a detail row learns that from its neighbours in the file.
+    at = evidence.received_at if evidence.observed_at is None else evidence.observed_at
+    second = None if at is None else at // SECOND
     key = message_key(evidence.message_id)
     parts = [
         "trace" if evidence.source in _TRACES else evidence.source.value,
@@ -27,8 +34,7 @@ def digest_of(evidence: Evidence) -> bytes:
         evidence.queue_id,
         address_key(evidence.recipient),
         evidence.status.value,
-        # Not the time of receipt beside it: a detail row learns that from its neighbours in the file.
-        _second(evidence.received_at if evidence.observed_at is None else evidence.observed_at),
+        "" if second is None else str(second),
         str(evidence.code or ""),
         evidence.enhanced_code,
         evidence.text,
@@ -41,8 +47,5 @@ def digest_of(evidence: Evidence) -> bytes:
     texts = [part.encode("utf-8", "surrogatepass") for part in parts]
     # Their lengths too, so that no two lists of parts run together.
     octets = b"".join([len(text).to_bytes(4, "big") + text for text in texts])
-    return hashlib.blake2b(octets, digest_size=16).digest()
-
-
-def _second(at: Ms | None) -> str:
-    return "" if at is None else str(at // SECOND)
+    ordered = min(max(second or 0, 0), _LAST_SECOND).to_bytes(4, "big")
+    return ordered + hashlib.blake2b(octets, digest_size=12).digest()

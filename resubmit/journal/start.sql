@@ -4,7 +4,7 @@
 -- null where "" says the same. Lists and objects are JSON. A message is named by its id (model/ids.py: in
 -- time order), a recipient by (message, n), an attempt by (message, n, no): its number orders a
 -- recipient's attempts. Keys and indexes grow in time order; indexes of open work are partial, so that
--- settled mail costs nothing but its rows. (One index is in random order: what makes evidence idempotent.)
+-- settled mail costs nothing but its rows.
 --
 -- A query uses a partial index only if it repeats the index's own `where` word for word.
 
@@ -159,7 +159,7 @@ create table history (
 create table evidence (
     id integer primary key,
     source text not null,
-    digest blob not null,             -- over what it says, not where it stood
+    digest blob not null,             -- over what it says, not where it stood; begins with when
     day integer not null,             -- of received_at, else observed_at, else read_at
     status text not null,
     recipient text not null,
