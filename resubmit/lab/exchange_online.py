@@ -20,6 +20,7 @@ from pathlib import Path
 from resubmit.clock import Clock
 from resubmit.lab.client import Answer, Broken, Client, carries, presented
 from resubmit.lab.mailbox import Mailboxes
+from resubmit.lab.ndr import Fate, Returns, compose
 from resubmit.lab.script import Mail, Script, header
 from resubmit.lab.smtpd import ScriptedServer
 from resubmit.lab.tenant import Kind, Tenant
@@ -66,6 +67,7 @@ class ExchangeOnline:
     """The receiving server, the queue to the hybrid server, the trace and the cloud mailboxes.
 
     `retries` makes it try deferred mail again every `retry_every`; `expires_after` is its queue lifetime.
+    `returns_to`: host and port where it sends its non-delivery reports; None: nowhere.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class ExchangeOnline:
         retries: bool = False,
         retry_every: Ms = 15 * MINUTE,
         expires_after: Ms = DAY,
+        returns_to: tuple[str, int] | None = None,
         timeout: Ms = 30_000,
         host: str = "127.0.0.1",
         port: int = 0,
@@ -102,6 +105,7 @@ class ExchangeOnline:
         script.rcpt, script.dot = self._rcpt, self.take
         self.smtp = ScriptedServer(script, tls=tls, host=host, port=port, clock=clock)
         self._queue: asyncio.Queue[_Item] = asyncio.Queue()
+        self._returns = Returns(returns_to, name=server.lower(), timeout=timeout)
         self._deferred: list[_Item] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._count = 0
@@ -115,7 +119,7 @@ class ExchangeOnline:
         """Takes mail and delivers it."""
         await self.smtp.start()
         loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(self._deliver()), loop.create_task(self._tidy())]
+        self._tasks = [loop.create_task(work()) for work in (self._deliver, self._tidy, self._returns.run)]
 
     async def stop(self) -> None:
         """Neither takes nor delivers."""
@@ -149,8 +153,11 @@ class ExchangeOnline:
         message_id = mail.header("Message-ID") or f"<{network_id}@{self.server.lower()}>"
         item = _Item(mail, network_id, 29_072_633_627_000 + self._count, message_id, now)
         known: set[str] = set()
+        before = len(self.trace.rows)
         for address, _ in mail.recipients:
             await self._resolve(item, address, known)
+        unknown = [row for row in self.trace.rows[before:] if row.status() == FAILED]
+        self._report(item, [Fate(row.recipient, row.steps[-1].led) for row in unknown])
         if item.rows:
             self._queue.put_nowait(item)
         size = len(mail.data)
@@ -246,6 +253,7 @@ class ExchangeOnline:
         replies, dot = await client.send(item.mail.sender, [r.recipient for r in item.rows], data)
         now = self.clock.now()
         left: list[Row] = []
+        refused: list[Fate] = []
         led = ""
         for row in item.rows:
             answer = replies[row.recipient]
@@ -255,10 +263,12 @@ class ExchangeOnline:
                 row.add(self._step(now, "Send external", DELIVERED, detail))
             elif answer.code >= 500:
                 row.add(self._step(now, "Fail", FAILED, "", self._refusal(answer)))
+                refused.append(Fate(row.recipient, self._refusal(answer)))
             else:
                 left.append(row)
                 led = f"{answer.code} {answer.text}"
         item.rows = left
+        self._report(item, refused)
         if left:
             self._defer(item, led)
 
@@ -323,23 +333,29 @@ class ExchangeOnline:
         tried = self.clock.monotonic()
         while True:
             await asyncio.sleep(step / 1000)
-            now = self.clock.now()
-            kept: list[_Item] = []
-            for item in self._deferred:
-                if now - item.received_at >= self.expires_after:
-                    self._expire(item, now)
-                else:
-                    kept.append(item)
-            self._deferred = kept
+            self.give_up(self.expires_after)
             if self.retries and self.clock.monotonic() - tried >= self.retry_every:
                 tried = self.clock.monotonic()
                 self.retry()
 
-    def retry(self) -> None:
-        """All that is deferred is tried again now."""
-        for item in self._deferred:
+    def retry(self, most: int | None = None) -> None:
+        """What is deferred is tried again now; `most`: only so many, the oldest."""
+        count = len(self._deferred) if most is None else most
+        again, self._deferred = self._deferred[:count], self._deferred[count:]
+        for item in again:
             self._queue.put_nowait(item)
-        self._deferred = []
+
+    def give_up(self, age: Ms = 0) -> None:
+        """What is deferred and was taken so long ago is given up, and its senders are told."""
+        now = self.clock.now()
+        old = [item for item in self._deferred if now - item.received_at >= age]
+        self._deferred = [item for item in self._deferred if now - item.received_at < age]
+        for item in old:
+            self._expire(item, now)
+
+    def return_to(self, host: str, port: int) -> None:
+        """Non-delivery reports go there from now on."""
+        self._returns.to = (host, port)
 
     def _expire(self, item: _Item, now: Ms) -> None:
         code = item.last_led.split(" ")[1] if item.last_led[:1] == "4" else ""
@@ -350,6 +366,25 @@ class ExchangeOnline:
             led = f"550 5.4.300 Message expired -> {item.last_led}"
         for row in item.rows:
             row.add(Step(now, "Fail", FAILED, f"Reason: {led_block(led, '', '', now)}", led))
+        where = f"{self.connector.host} ({self.connector.address})"
+        self._report(item, [Fate(row.recipient, led, item.last_led, where) for row in item.rows])
+
+    def _report(self, item: _Item, fates: list[Fate]) -> None:
+        """A non-delivery report to the sender, if there is one and they go anywhere."""
+        if not fates or not item.mail.sender or self._returns.to is None:
+            return
+        octets = compose(
+            fates,
+            self._stamped(item),
+            sender=item.mail.sender,
+            server=self.server,
+            domain="contoso.onmicrosoft.invalid",
+            helo=item.mail.helo,
+            received_at=item.received_at,
+            now=self.clock.now(),
+            number=self.clock.chance.getrandbits(96),
+        )
+        self._returns.put(item.mail.sender, octets)
 
     def _stamped(self, item: _Item) -> bytes:
         """The mail with Exchange Online's own trace field on top."""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import re
 import ssl
 from collections.abc import AsyncIterator
@@ -9,14 +10,17 @@ from pathlib import Path
 import pytest
 
 from resubmit.clock import SystemClock
+from resubmit.evidence.reader import read_stream
 from resubmit.lab.certs import Authority
 from resubmit.lab.client import Client
 from resubmit.lab.exchange_online import Connector, ExchangeOnline
 from resubmit.lab.hybrid import HybridServer
 from resubmit.lab.mailbox import Mailboxes
 from resubmit.lab.script import Mail, Script
+from resubmit.lab.smtpd import ScriptedServer
 from resubmit.lab.tenant import Kind, Tenant
 from resubmit.lab.trace import DELIVERED, EXPANDED, FAILED, PENDING, Row
+from resubmit.model.evidence import Cause, Evidence, Source, Status
 
 NAME = "mail.contoso.invalid"
 QUEUED = re.compile(
@@ -269,3 +273,53 @@ async def test_mailboxes_count_also_the_copies_they_drop(tmp_path: Path) -> None
     assert [copy.kept for copy in mailboxes.of("A@x.invalid", "<1@x>")] == [True, False, True]
     assert mailboxes.twice() == [("a@x.invalid", "<1@x>", 3)]
     assert mailboxes.count("b@x.invalid", "<1@x>") == 0
+
+
+async def test_what_expires_is_returned_to_its_sender_in_microsofts_form(tmp_path: Path) -> None:
+    async with (
+        ScriptedServer(Script()) as sender,
+        World(tmp_path, expires_after=300, returns_to=("127.0.0.1", sender.port)) as world,
+    ):
+        world.hybrid.show(None)
+        await world.send("anna@contoso.invalid", "otto@contoso.invalid")
+        await sender.arrived(1)
+    (mail,) = sender.mails
+    assert (mail.sender, [address for address, _ in mail.recipients]) == ("", ["app@x.invalid"])
+    items = list(read_stream(io.BytesIO(mail.data), "ndr.eml"))
+    assert [type(item) for item in items] == [Evidence, Evidence]
+    told = [item for item in items if isinstance(item, Evidence)]
+    assert [item.recipient for item in told] == ["anna@contoso.invalid", "otto@contoso.invalid"]
+    for item in told:
+        assert (item.source, item.message_id) == (Source.DSN, "<1@app.invalid>")
+        assert item.status in (Status.EXPIRED, Status.FAILED)
+        assert item.meaning is not None and item.meaning.cause is Cause.TLS
+
+
+async def test_a_refused_recipient_is_returned_and_one_that_sends_as_nobody_is_not(tmp_path: Path) -> None:
+    async with (
+        ScriptedServer(Script()) as sender,
+        World(tmp_path, returns_to=("127.0.0.1", sender.port)) as world,
+    ):
+        client = await Client.connect("127.0.0.1", world.online.port, name="relay.invalid")
+        await client.send("", ["nobody@contoso.invalid"], b"Message-ID: <0@app.invalid>\r\n\r\nx\r\n")
+        await client.quit()
+        await world.send("nobody@contoso.invalid", "cloud@contoso.invalid")
+        await sender.arrived(1)
+    (item,) = read_stream(io.BytesIO(sender.mails[0].data), "ndr.eml")
+    assert isinstance(item, Evidence)
+    assert (item.recipient, item.status, item.enhanced_code) == (
+        "nobody@contoso.invalid",
+        Status.FAILED,
+        "5.1.10",
+    )
+
+
+async def test_some_of_what_waits_can_be_delivered_by_itself(world: World) -> None:
+    world.hybrid.show(world.authority.expired(NAME))
+    for number in range(3):
+        await world.send("anna@contoso.invalid", number=number)
+        await world.row("anna@contoso.invalid", PENDING, event="Defer", number=number)
+    world.hybrid.show(world.authority.good(NAME))
+    world.online.retry(2)
+    await world.row("anna@contoso.invalid", DELIVERED, number=1)
+    assert world.online.waiting() == 1
