@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from resubmit.cli.commands import Command
 from resubmit.cli.output import Output
 from resubmit.cli.reading import add_output
-from resubmit.errors import ConfigError
+from resubmit.errors import ConfigError, UsageError
+
+if TYPE_CHECKING:
+    from resubmit.config import Config
 
 
 def _add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("do", metavar="check|show", choices=("check", "show"), help="which of the two")
+    parser.add_argument(
+        "--online", action="store_true", help="check: go through the set-up of Graph's message trace, too"
+    )
     add_output(parser)
 
 
@@ -21,6 +27,8 @@ def _run(args: argparse.Namespace) -> int:
     from resubmit.config import find_config, load
 
     out = Output(as_json=args.json)
+    if args.online and args.do != "check":
+        raise UsageError("--online is for config check")
     path = find_config(args.config)
     try:
         config = load(path)
@@ -31,17 +39,28 @@ def _run(args: argparse.Namespace) -> int:
     for warning in config.warnings:
         out.note(f"warning: {warning}")
     if args.do == "check":
-        if args.json:
-            out.one({"file": str(path), "valid": True, "problems": [], "warnings": list(config.warnings)})
-        else:
+        if not args.json:
             out.line(f"{path}: valid")
-        return 0
+        code, steps = _online(config, out) if args.online else (0, None)
+        if args.json:
+            told = {"file": str(path), "valid": True, "problems": [], "warnings": list(config.warnings)}
+            out.one(told if steps is None else told | {"online": steps})
+        return code
     plain = hidden(config.tables.model_dump(mode="json", exclude_none=True))
     if args.json:
         out.one(plain)
     else:
         out.lines(toml_lines(plain)[1:])  # an empty line stands before each table
     return 0
+
+
+def _online(config: Config, out: Output) -> tuple[int, list[dict[str, Any]]]:
+    if config.evidence.graph is None:
+        out.note("there is no [evidence.graph]: nothing to ask online")
+        return 0, []
+    from resubmit.cli.online import check
+
+    return check(config.evidence.graph, out)
 
 
 _TABLES = ("route", "destination", "folder", "log")
@@ -82,9 +101,12 @@ COMMANDS = {
         _add,
         _run,
         "Checks the config: every problem, one a line, exit 2. Or shows it whole, with every default, paths\n"
-        "absolute and secrets hidden.",
+        "absolute and secrets hidden.\n"
+        "--online goes through the set-up of Graph's message trace, step by step: exit 1 a step is missing,\n"
+        "2 a file can't be used, 7 nobody answered.",
         {
             "resubmit config check": "",
+            "resubmit config check --online": "says which step is missing, and what to do",
             "resubmit --config /etc/resubmit/config.toml config show": "",
         },
     ),

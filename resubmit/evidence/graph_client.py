@@ -87,7 +87,7 @@ class GraphClient:
         if self._token and self._clock.monotonic() < self._ends:
             return None
         try:
-            form = self._credentials()
+            form = self.credentials()
         except UsageError as error:
             return Problem(Step.FILES, Then.SETUP, error.message, error.hint)
         begun = self._clock.monotonic()
@@ -110,8 +110,8 @@ class GraphClient:
         tenant = quote(self._settings.tenant, safe="")
         return f"{self._settings.login.rstrip('/')}/{tenant}/oauth2/v2.0/token"
 
-    def _credentials(self) -> dict[str, str]:
-        """The form of the sign-in. UsageError for files that can't be used."""
+    def credentials(self) -> dict[str, str]:
+        """The form of the sign-in: to be sent to `login` only. UsageError for files that can't be used."""
         parts = urlsplit(self._settings.endpoint)
         form = {
             "client_id": self._settings.client_id,
