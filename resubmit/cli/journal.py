@@ -11,6 +11,7 @@ from resubmit.cli.ask import ask
 from resubmit.cli.commands import Command
 from resubmit.cli.output import size
 from resubmit.cli.reading import add_output, journal_of, output_of
+from resubmit.cli.table import counted
 from resubmit.errors import UsageError
 from resubmit.journal import read
 
@@ -38,7 +39,7 @@ def _stats(args: argparse.Namespace) -> int:
         out.one(asdict(found))
     else:
         out.line(f"{found.path}: schema {found.schema}")
-        out.line(f"  {found.messages} messages, {found.open} recipients open")
+        out.line(f"  {counted(found.messages, 'message')}, {counted(found.open, 'recipient')} open")
         out.line(f"  {size(found.octets)} used, {size(found.free)} free on its disk")
     return 0
 

@@ -12,10 +12,11 @@ from resubmit.cli.commands import Command
 from resubmit.cli.filters import add_filters, filter_of, ids_of, whole
 from resubmit.cli.output import Output, age, json_text, left_until, size, when
 from resubmit.cli.reading import add_output, journal_of, now_ms, output_of
-from resubmit.cli.table import Column, clean
+from resubmit.cli.table import Column, clean, counted
 from resubmit.errors import JournalUnreadable, NothingMatched, ResubmitError, UsageError
 from resubmit.journal import read
 from resubmit.journal.read import Group, MessageView, RecipientView, Step
+from resubmit.model.envelope import address_key
 from resubmit.model.filter import Filter
 from resubmit.model.ids import id_text
 from resubmit.model.moment import Ms
@@ -226,6 +227,9 @@ def _way(message: MessageView) -> str:
     return f"{message.intake} from {message.peer} ({message.helo}), {message.protocol}"
 
 
+_HOLDERS = {"relay": "the relay", "far": "the far side"}
+
+
 def _show_recipient(recipient: RecipientView, steps: list[Step], out: Output, now: Ms) -> None:
     out.text(recipient.address)
     state = recipient.state + (f" (below: {recipient.below})" if recipient.below else "")
@@ -234,17 +238,20 @@ def _show_recipient(recipient: RecipientView, steps: list[Step], out: Output, no
         words.append(f"cause {recipient.cause}")
     if recipient.state not in SETTLED:
         nobody = recipient.holder == "nobody"
-        words.append("held by nobody any more" if nobody else f"held by {recipient.holder}")
+        holder = _HOLDERS.get(recipient.holder, recipient.holder)
+        words.append("held by nobody any more" if nobody else f"held by {holder}")
     if recipient.deadline is not None:
         words.append(f"bounces in {left_until(recipient.deadline, now)}")
     if recipient.stuck:
         words.append("STUCK")
     out.text(", ".join(words), "  ")
-    where = f"destination {recipient.destination}, route {recipient.route}, {recipient.attempts} attempt(s)"
+    where = f"destination {recipient.destination}, route {recipient.route}"
+    where += f", {counted(recipient.attempts, 'attempt')}"
     if recipient.derived_from:
         where += f", member of {recipient.derived_from}"
     if recipient.again_of:
-        where += f", sent anew beside {recipient.again_of}"
+        other = address_key(recipient.again_of) != address_key(recipient.address)
+        where += f", redirected from {recipient.again_of}" if other else ", beside the delivered one"
     out.text(where, "  ")
     for step in steps:
         if step.from_ is None:

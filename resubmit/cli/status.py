@@ -11,7 +11,7 @@ from resubmit.cli.filters import WHEN, when_of, whole
 from resubmit.cli.output import Output, age, json_text, left_until, size, when
 from resubmit.cli.reading import add_output, journal_of, now_ms, output_of
 from resubmit.cli.replay import job_lines
-from resubmit.cli.table import Column, clean
+from resubmit.cli.table import Column, clean, counted
 from resubmit.errors import NothingMatched
 from resubmit.journal import read
 from resubmit.journal.read import GateView, Overview
@@ -48,7 +48,7 @@ def _show(overview: Overview, out: Output, now: Ms, runs: bool | None) -> None:
         causes = ", ".join(
             f"{n} {cause if cause != 'none' else 'without a cause'}" for cause, n in overview.stuck.items()
         )
-        out.line(f"Stuck: {total} recipient{'' if total == 1 else 's'}: {causes}")
+        out.line(f"Stuck: {counted(total, 'recipient')}: {causes}")
         left = left_until(overview.next_deadline, now)
         late = overview.next_deadline is not None and overview.next_deadline <= now
         out.line(f"       the next one {'was to bounce' if late else 'bounces in'} {left}")
@@ -100,8 +100,8 @@ def _show(overview: Overview, out: Output, now: Ms, runs: bool | None) -> None:
     out.line()
     journal = overview.journal
     out.text(
-        f"Journal: {journal.messages} messages, {journal.open} recipients open, {size(journal.octets)},"
-        f" {size(journal.free)} free"
+        f"Journal: {counted(journal.messages, 'message')}, {counted(journal.open, 'recipient')} open,"
+        f" {size(journal.octets)}, {size(journal.free)} free"
     )
     out.text(journal.path, "  ")
 

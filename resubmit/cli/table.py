@@ -40,6 +40,11 @@ def clean(text: object) -> str:
     )
 
 
+def counted(count: int, what: str) -> str:
+    """`1 message`, `2 messages`."""
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
 def width(text: str) -> int:
     """How many columns a cleaned text takes."""
     if text.isascii():

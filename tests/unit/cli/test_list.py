@@ -20,6 +20,7 @@ MESSAGE_FIELDS = [
 RECIPIENT_FIELDS = [
     "address", "state", "cause", "since", "deadline", "destination", "attempts", "last_reply", "stuck",
     "derived_from",
+    "again_of",
 ]  # fmt: skip
 
 
