@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from resubmit.journal import mail, moves
+from resubmit.journal import mail, moves, verdict
 from resubmit.journal.codec import clean, day_of
 from resubmit.journal.connection import sqlite3
 from resubmit.journal.verbs import (
@@ -25,7 +25,7 @@ from resubmit.journal.verbs import (
     Rebind,
     Stale,
 )
-from resubmit.model.evidence import Holder
+from resubmit.model.evidence import Holder, Status
 from resubmit.model.moment import Ms
 from resubmit.model.recipient import RecipientKey
 
@@ -325,6 +325,11 @@ def _carry_out(
     connection: sqlite3.Connection, observed: Observed, owner: RecipientKey | None, evidence: int
 ) -> tuple[Moved, ...]:
     done: list[Moved] = []
+    row, no = observed.row, observed.no
+    if owner is not None and no is not None:
+        about = (owner.message, owner.n, no, row.source, Status(row.status), row.observed_at, evidence)
+        if verdict.is_overtaken(connection, *about):
+            return ()
     for move in observed.moves:
         if owner is None:
             no = move.attempt if move.event.startswith("seen_") else None

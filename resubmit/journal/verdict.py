@@ -16,18 +16,18 @@ from dataclasses import dataclass
 
 from resubmit.journal.connection import sqlite3
 from resubmit.meaning.events import event_of
-from resubmit.model.evidence import Cause, Holder, Meaning, Mend, Scope, Status
+from resubmit.model.evidence import Cause, Holder, Meaning, Mend, Scope, Source, Status
 from resubmit.model.moment import Ms
 from resubmit.model.recipient import TABLE, Event, Impossible, Stand, State, step
 
 _EVIDENCE = """
-select e.status, e.cause, e.scope, e.mend, e.observed_at, e.no, e.digest, 0
+select e.status, e.cause, e.scope, e.mend, e.observed_at, e.no, e.digest, 0, e.source
 from evidence e
 where e.message = ? and e.n = ?
 """
 
 _LINKED = """
-select e.status, e.cause, e.scope, e.mend, e.observed_at, l.no, e.digest, 1
+select e.status, e.cause, e.scope, e.mend, e.observed_at, l.no, e.digest, 1, e.source
 from evidence_link l
 join evidence e on e.id = l.evidence
 where l.message = ? and l.n = ?
@@ -54,6 +54,17 @@ where message = ? and n = ? and attempt = ?
 limit 1
 """
 
+_QUEUED = """
+select max(case when status = 'relayed' then observed_at end),
+    max(case when status in ('deferred', 'pending') then observed_at end)
+from evidence
+where message = ? and n = ? and no = ? and source = ? and id <> ?
+"""
+
+_RELAYS = frozenset({Source.POSTFIX_LOG, Source.EXCHANGE_TRACKING_LOG})
+"""Whose own words are about mail in their queues: first it waits there, then it is passed on. Ranks can't
+tell which of the two holds now, only the time can."""
+
 _FAULTY = frozenset({Status.DEFERRED, Status.EXPIRED, Status.FAILED})
 
 _WITH_CAUSE: dict[State, tuple[State, ...]] = {
@@ -63,7 +74,9 @@ _WITH_CAUSE: dict[State, tuple[State, ...]] = {
 }
 """Whose cause each state shows, the first that has one."""
 
+_WAITING = frozenset({Status.DEFERRED, Status.PENDING})
 _STAYS = frozenset({State.DELIVERED})
+_EVENTS = frozenset(Event)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +107,16 @@ def words(connection: sqlite3.Connection, message: int, n: int, no: int) -> list
     """All that is known of attempt `no`, and what older ones' evidence says of the recipient."""
     said: list[Word] = []
     reply = connection.execute(_REPLY, (message, n, no)).fetchone()
-    if reply is not None and reply[0] in set(Event) and reply[5] is None:
+    if reply is not None and reply[0] in _EVENTS and reply[5] is None:
         said.append(Word(Event(reply[0]), reply[4], tuple(reply[1:4]), True, b""))
     for query in (_EVIDENCE, _LINKED):
-        for status, cause, scope, mend, at, own, digest, linked in connection.execute(query, (message, n)):
+        for status, cause, scope, mend, at, own, digest, linked, source in connection.execute(
+            query, (message, n)
+        ):
             told = Status(status)
+            passed = told in _WAITING and source in _RELAYS and own is not None
+            if passed and is_overtaken(connection, message, n, own, source, told, at):
+                continue
             why: tuple[str | None, str | None, str | None] = (None, None, None)
             if told in _FAULTY:
                 why = (cause, scope, mend)
@@ -109,6 +127,26 @@ def words(connection: sqlite3.Connection, message: int, n: int, no: int) -> list
             if event is not Event.LATE_OTHER:
                 said.append(Word(event, at, why, False, digest))
     return said
+
+
+def is_overtaken(
+    connection: sqlite3.Connection,
+    message: int,
+    n: int,
+    no: int,
+    source: str,
+    told: Status,
+    at: Ms | None,
+    evidence: int = 0,
+) -> bool:
+    """Whether what a relay says of a mail in its queue is older than what is known of it there: that it was
+    passed on since, or waits since. evidence: the row it stands in, which says nothing against itself."""
+    if source not in _RELAYS or at is None or told not in _WAITING | {Status.RELAYED}:
+        return False
+    passed, waiting = connection.execute(_QUEUED, (message, n, no, source, evidence)).fetchone()
+    if told is Status.RELAYED:
+        return waiting is not None and waiting > at
+    return passed is not None and passed >= at
 
 
 def shown(said: list[Word], told: State) -> Shown:

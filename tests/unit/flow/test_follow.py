@@ -108,6 +108,39 @@ async def test_what_the_relay_put_off_is_its_own_until_it_passes_it_on(journal: 
     assert await stands(journal, message) == (State.ACCEPTED, Holder.FAR, None)
 
 
+@pytest.mark.parametrize("backwards", [False, True])
+async def test_rotated_logs_read_in_any_order_end_the_same(
+    journal: Journal, tmp_path: Path, backwards: bool
+) -> None:
+    """What the relay passed on it does not hold, though its older log that says so is read last."""
+    message = await offered(journal)
+    parts = [TAKEN + REFUSED + DEFERRED, TAKEN + SENT]
+    for number, part in enumerate(reversed(parts) if backwards else parts):
+        path = tmp_path / f"{number}.log"
+        add(path, part)
+        await follower(journal, path).rescan()
+    assert await rows(journal) == 2
+    assert await stands(journal, message) == (State.ACCEPTED, Holder.FAR, None)
+
+
+async def test_what_came_back_into_the_relays_queue_waits_there_in_any_order(
+    journal: Journal, tmp_path: Path
+) -> None:
+    """By way of a filter: it was passed on to that first, and is put off since."""
+    message = await offered(journal)
+    later = line(
+        FIELDS + "dsn=4.4.1, status=deferred (connect to mx[192.0.2.1]:25: Connection refused)", 9_000
+    )
+    sooner = line(
+        FIELDS + "dsn=2.0.0, status=sent (250 2.0.0 from MTA(smtp:[127.0.0.1]:10025): 250 Ok)", 2_000
+    )
+    for number, part in enumerate((TAKEN + later, TAKEN + sooner)):
+        path = tmp_path / f"{number}.log"
+        add(path, part)
+        await follower(journal, path).rescan()
+    assert await stands(journal, message) == (State.DEFERRED, Holder.RELAY, Cause.CONNECTION)
+
+
 async def test_what_the_relay_gave_up_is_nobodys_and_keeps_its_cause(journal: Journal, path: Path) -> None:
     message = await offered(journal)
     follow = follower(journal, path)
