@@ -56,6 +56,8 @@ def _show(overview: Overview, out: Output, now: Ms, runs: bool | None) -> None:
         out.line("Stuck: nothing")
     trace = overview.live_trace
     out.line("Trace: " + (f"live until {when(trace[1])} ({clean(trace[0])})" if trace else "none is live"))
+    if (minutes := overview.lateness.within(95)) is not None:
+        out.text(f"95 % of {overview.lateness.total} rows were there within {minutes} minutes", "       ")
     out.line()
     rows: list[list[object]] = []
     for d in overview.destinations:

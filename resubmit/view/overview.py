@@ -6,13 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from resubmit.journal.read import AuditView, FalseNdr, GateView, IncidentView, JobView, Overview
+from resubmit.model.lateness import Lateness
 from resubmit.model.moment import rfc3339
 
 Plain = dict[str, Any]
 
 
 def status_object(overview: Overview) -> Plain:
-    """The object of `status --json`. `incidents` and `jobs` are those not yet closed or done."""
+    """The object of `status --json`. `incidents` and `jobs` are those not yet closed or done; `lateness`: how
+    late the trace that the service asks tells."""
     trace = overview.live_trace
     return {
         "routes": [
@@ -51,7 +53,15 @@ def status_object(overview: Overview) -> Plain:
             for target, left in overview.days_left.items()
             if target.startswith("listener:")
         ],
+        "lateness": _lateness(overview.lateness),
     }
+
+
+def _lateness(late: Lateness) -> Plain | None:
+    """Within how many minutes half, and 95 %, of the rows about our mail were there; None: not known."""
+    if not late.total:
+        return None
+    return {"rows": late.total, "minutes_50": late.within(50), "minutes_95": late.within(95)}
 
 
 def _gate(gate: GateView) -> Plain:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from resubmit.model.lateness import Lateness
 from resubmit.model.moment import Ms
 
 
@@ -187,7 +188,8 @@ class Size:
 class Overview:
     """Where everything stands. `stuck`: recipients by cause ("none" where there is none);
     `live_trace`: (source, until), the best there is. `days_left`: until the first certificate ends, by what
-    was looked at (`destination:…`, `route:…`, `listener:…`)."""
+    was looked at (`destination:…`, `route:…`, `listener:…`). `lateness`: how late the trace that the service
+    asks has told of our mail."""
 
     routes: tuple[GateView, ...]
     destinations: tuple[DestinationView, ...]
@@ -199,6 +201,7 @@ class Overview:
     unreadable: tuple[UnreadableView, ...]
     journal: Size
     days_left: dict[str, int] = field(default_factory=dict)
+    lateness: Lateness = field(default_factory=Lateness)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from resubmit.journal.readers.answers import (
 )
 from resubmit.journal.readers.reading import Row, reading
 from resubmit.journal.readers.selection import ACCEPTED, HELD, TROUBLE
+from resubmit.model.lateness import Lateness
 from resubmit.model.moment import HOUR, Ms
 
 _TRACE_STALE: Ms = HOUR
@@ -51,6 +52,7 @@ def overview(conn: sqlite3.Connection, now: Ms, folder: Path | None = None) -> O
         trace = conn.execute(
             "select source, until from trace where until >= ? order by until desc limit 1", [now - stale]
         ).fetchone()
+        asked = conn.execute(_ASKED).fetchone()
     routes = dict.fromkeys(name for row in mirrored for name in row[1:3] if name)
     routes |= dict.fromkeys(name[6:] for name in gates if name.startswith("route:"))
     names = dict.fromkeys(row[0] for row in mirrored)
@@ -64,6 +66,7 @@ def overview(conn: sqlite3.Connection, now: Ms, folder: Path | None = None) -> O
         stuck=dict(causes),
         next_deadline=deadline,
         live_trace=trace,
+        lateness=_lateness(asked[0]) if asked else Lateness(),
         incidents=tuple(incidents(conn, open_only=True)),
         jobs=tuple(jobs(conn, states=_OPEN)),
         unreadable=tuple(unreadable(conn)),
@@ -74,6 +77,18 @@ def overview(conn: sqlite3.Connection, now: Ms, folder: Path | None = None) -> O
             if look[3] is not None and (target.startswith("listener:") or target.partition(":")[2] in known)
         },
     )
+
+
+_ASKED = "select position from cursor where source = 'trace_graph' order by at desc limit 1"
+
+
+def _lateness(position: str) -> Lateness:
+    """How late a trace that is asked tells: the one word of a source's own memory that people are shown."""
+    try:
+        plain = json.loads(position)
+    except ValueError:
+        return Lateness()
+    return Lateness.of(plain.get("late") if isinstance(plain, dict) else None)
 
 
 _LOOKS = """

@@ -44,8 +44,9 @@ def test_status_has_the_contracts_fields(desk: Desk) -> None:
 
     assert list(status) == [
         *("routes", "destinations", "stuck", "next_deadline", "live_trace"),
-        *("incidents", "jobs", "unreadable", "journal", "listeners", "service"),
+        *("incidents", "jobs", "unreadable", "journal", "listeners", "lateness", "service"),
     ]
+    assert status["lateness"] is None
     assert status["routes"] == [{"name": "eop", "gate": "open", "reasons": [], "days_left": 90}]
     assert status["destinations"] == [
         {
@@ -233,3 +234,23 @@ def test_audit_tells_people_what_it_was_about(desk: Desk) -> None:
     assert f"ids {id_text(number)}, to" in said
     assert "not json" in said
     assert desk.ask("audit", "--json").lines[1]["what"] == what
+
+
+def test_status_says_how_late_the_trace_tells(desk: Desk) -> None:
+    trouble(desk)
+    position = json.dumps({"late": [0, 10, 80, 8, 2, 0, 0, 0]})
+    desk.shelf.insert("cursor", source="trace_graph", name="contoso", position=position, at=NOW)
+    desk.shelf.insert("cursor", source="trace_graph", name="old", position="{}", at=NOW - HOUR)
+
+    status = desk.ask("status", "--json").json
+
+    assert status["lateness"] == {"rows": 100, "minutes_50": 5, "minutes_95": 10}
+    text = desk.ask("status").out
+    assert "95 % of 100 rows were there within 10 minutes" in text
+    assert fits(text)
+
+
+def test_a_memory_of_another_version_is_no_lateness(desk: Desk) -> None:
+    for position in ("", "x", "[]", '{"late": "x"}', '{"late": [1]}', '{"late": [-1,0,0,0,0,0,0,0]}'):
+        desk.shelf.insert("cursor", source="trace_graph", name=position, position=position, at=NOW)
+        assert desk.ask("status", "--json").json["lateness"] is None
