@@ -77,6 +77,7 @@ class Conversation:
         self.offered = ""
         """The reply to EHLO."""
         self.secured = False
+        self.said_hello = False
         self._whole = whole
         self._asked: deque[_Asked] = deque()
         self._greeted = False
@@ -109,6 +110,9 @@ class Conversation:
             asked.verb = "LAST" if text.upper().rstrip().endswith("LAST") else "BDAT"
         elif verb in ("RSET", "QUIT"):
             told += self._unasked()
+            self.mail.over = True
+        elif verb in ("EHLO", "HELO"):
+            self.said_hello = True
         if len(self._asked) < _MOST_PENDING:
             self._asked.append(asked)
         return told
@@ -129,6 +133,10 @@ class Conversation:
             return told
         lines, self._held = [*self._held, text.strip()], []
         return told + self._answer(int(found[1]), _joined(lines))
+
+    def end(self) -> list[Told]:
+        """The log ends here: a refusal is told that waited for the recipients it is about."""
+        return [*self._flush(), *self._unasked()]
 
     def closed(self, text: str) -> list[Told]:
         """The connection was closed; `text` says how it is to be called."""
@@ -151,6 +159,21 @@ class Conversation:
         self._asked.clear()
         self.mail.over, self._handshake = True, False
         return told
+
+    @property
+    def awaited(self) -> str:
+        """The command whose reply is to come next, `BODY` for the data; "" for none."""
+        return self._asked[0].verb if self._asked else ""
+
+    @property
+    def awaited_address(self) -> str:
+        """The recipient whose reply is to come next, "" for none."""
+        return self._asked[0].address if self._asked else ""
+
+    @property
+    def in_handshake(self) -> bool:
+        """STARTTLS was answered 220, and nothing was said since."""
+        return self._handshake
 
     @property
     def is_plain_end(self) -> bool:
@@ -192,6 +215,8 @@ class Conversation:
             case "MAIL":
                 if bad:
                     mail.refusal = code, text
+                if code == 421 and not mail.asked:  # the connection ends: no recipient will come
+                    return self._unasked() if mail is self.mail else []
             case "RCPT":
                 return self._recipient(asked, mail, code, text)
             case "DATA" | "BDAT" if bad:
@@ -205,6 +230,7 @@ class Conversation:
                 if bad:
                     return [Told("session", "starttls", text, code)]
             case "EHLO" | "HELO":
+                self.said_hello = not bad
                 if not bad and asked.verb == "EHLO":
                     self.offered = text[:4_000]
                 elif bad and (asked.verb == "HELO" or code // 100 == 4):
@@ -216,8 +242,8 @@ class Conversation:
             case _:
                 if code == 334 and asked.verb in _AUTH:
                     self._asked.appendleft(asked)
-                elif bad and not self.mails:
-                    return [Told("session", "auth" if asked.verb in _AUTH else "", text, code)]
+                elif bad and asked.verb in _AUTH and not self.mails:
+                    return [Told("session", "auth", text, code)]
         return []
 
     def _pass_to(self, verbs: tuple[str, ...] | None) -> None:
@@ -266,6 +292,7 @@ class Conversation:
             "host": self.host,
             "offered": self.offered,
             "secured": self.secured,
+            "said_hello": self.said_hello,
             "asked": [[a.verb, a.address, a.original, a.of is self.mail] for a in self._asked],
             "greeted": self._greeted,
             "handshake": self._handshake,
@@ -281,7 +308,7 @@ class Conversation:
         self.mails = plain["mails"] if isinstance(plain.get("mails"), int) else 0
         self.host, self.offered, self._last = (_text(plain.get(k)) for k in ("host", "offered", "last"))
         self.secured, self._greeted = plain.get("secured") is True, plain.get("greeted") is True
-        self._handshake = plain.get("handshake") is True
+        self._handshake, self.said_hello = plain.get("handshake") is True, plain.get("said_hello") is True
         self._held = [
             line for line in _list(plain.get("held")) if isinstance(line, str) and _REPLY.match(line)
         ]

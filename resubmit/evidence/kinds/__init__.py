@@ -16,6 +16,7 @@ KINDS = (
     "postfix_log",  # Postfix: syslog, its own file, journald
     "exchange_tracking_log",  # Exchange Server's message tracking logs
     "exchange_smtp_log",  # Exchange Server's SMTP protocol logs
+    "iis_log",  # the SMTP service of IIS: W3C, NCSA or IIS file
     "smtp_reply",  # SMTP replies, a line each
 )
 

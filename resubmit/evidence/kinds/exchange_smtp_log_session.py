@@ -96,7 +96,9 @@ class Session:
 
     def end(self) -> list[Item]:
         """What it has told when nothing more of it comes."""
-        return self._outcome(self._latest) if self._latest else []
+        if self._latest is None:
+            return []
+        return [*self._items(self._talk.end(), self._latest), *self._outcome(self._latest)]
 
     def _spoken(self, row: Row) -> list[Item]:
         is_reply = row.data[:3].isdigit() and not row.data[3:4].isalnum()
