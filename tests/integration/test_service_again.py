@@ -10,13 +10,17 @@ import asyncio
 import re
 import signal
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from resubmit.clock import SystemClock
+from resubmit.lab import crowd
 from resubmit.lab.client import Client
 from resubmit.lab.smtpd import Hang, Mail, Script, ScriptedServer
+from resubmit.lab.stage import Stage
 from tests.helpers.service import QUICK, Done, Service, mail, route, until
 
 pytestmark = pytest.mark.timeout(100)
@@ -234,3 +238,31 @@ async def _stands(bench: Bench, address: str, state: str) -> None:
         return bench.service.rows("select state from recipient where address = ?", address) == [(state,)]
 
     await until(holds, bench.service.end_of_log)
+
+
+async def test_the_lab_has_two_copies_and_its_trace_proves_each_row_by_itself() -> None:
+    """By a next hop whose 250 proves nothing: both rows are delivered by evidence, each by its own."""
+    clock = SystemClock(11)
+    async with Stage(clock) as stage:
+        await stage.serve()
+        letters = [crowd.write("first", n, crowd.HYBRID[n % 12 : n % 12 + 1], clock) for n in range(8)]
+        letters = await crowd.send(letters, stage.intake_port)
+        pairs = crowd.expected(letters, stage.tenant)
+
+        def rows(count: int) -> Callable[[], Awaitable[bool]]:
+            async def holds() -> bool:
+                found = await stage.ask("list", "--limit", "0")
+                states = Counter(r["state"] for message in found for r in message["recipients"])
+                return states == {"delivered": count}
+
+            return holds
+
+        await until(rows(8), stage.end_of_log)
+        (job,) = await stage.ask("replay", "--since", "1h", "--include-delivered", "--wait")
+        assert (job["recipients"], job["accepted"]) == (8, 8)
+        await until(rows(16), stage.end_of_log)
+        assert [stage.mailboxes.count(address, message_id) for address, message_id in pairs] == [2] * 8
+        found = await stage.ask("list", "--limit", "0")
+        assert all([r["attempts"] for r in one["recipients"]] == [1, 1] for one in found)
+        (status,) = await stage.ask("status")
+        assert (status["incidents"], status["stuck"]) == ([], {})
