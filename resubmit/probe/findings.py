@@ -306,6 +306,8 @@ def _differences(judged: list[AddressVerdict], seen: Seen) -> list[Finding]:
     told: list[str] = []
     if len({v.health for v in judged}) > 1:
         told.append("; ".join(f"{v.address} is {v.health.value}" for v in judged))
+    elif len({_codes(v) for v in judged}) > 1:
+        told.append("; ".join(f"{v.address} has {', '.join(_codes(v)) or 'no finding'}" for v in judged))
     if len(ehlos := {v.ehlo for v in judged if v.ehlo}) > 1:
         told.append(f"EHLO names: {names.shown(sorted(ehlos))}")
     if len({v.certificates[0].sha256 for v in judged if v.certificates}) > 1:
@@ -315,6 +317,10 @@ def _differences(judged: list[AddressVerdict], seen: Seen) -> list[Finding]:
         return []
     text = clean(f"the {len(judged)} addresses of {seen.endpoint.host} differ: {'; '.join(told)}", 600)
     return [_finding("addresses_differ", Severity.WARNING, "addresses", text, seen)]
+
+
+def _codes(one: AddressVerdict) -> tuple[str, ...]:
+    return tuple(sorted({f.code for f in one.findings if f.severity is not Severity.INFO}))
 
 
 def _finding(code: str, severity: Severity, where: str, text: str, seen: Seen) -> Finding:

@@ -64,6 +64,23 @@ async def test_one_faulty_address_makes_it_faulty_and_is_named(looked: Any) -> N
     assert set(verdict.codes()) >= {"addresses_differ", "starttls_missing"}
 
 
+async def test_two_faulty_addresses_with_a_fault_each_differ(looked: Any) -> None:
+    servers = {"127.0.0.1": Manners(after_hello=CUT), "127.0.0.2": well(ehlo=b"250 mail.test.invalid\r\n")}
+    verdict = await looked(servers)
+    assert [a.health for a in verdict.addresses] == [Health.FAULTY, Health.FAULTY]
+    assert verdict.codes() == ("addresses_differ", "closed_after_starttls", "starttls_missing")
+    assert "127.0.0.2 has starttls_missing" in verdict.findings[0].text
+
+
+async def test_one_address_that_only_warns_differs_from_its_neighbour(looked: Any) -> None:
+    masked = well(greeting=b"220 *****************\r\n")
+    verdict = await looked({"127.0.0.1": well(), "127.0.0.2": masked})
+    assert (verdict.health, verdict.codes()) == (
+        Health.HEALTHY,
+        ("addresses_differ", "firewall_masked_banner"),
+    )
+
+
 async def test_an_address_that_refuses_is_told_from_one_that_greets(looked: Any) -> None:
     verdict = await looked({"127.0.0.1": well(), "127.0.0.2": None})
     assert verdict.health is Health.FAULTY
