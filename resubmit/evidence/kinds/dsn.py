@@ -1,8 +1,9 @@
 """Delivery status notifications: bounces and delays, as RFC 3464 has them and as programs really write them.
 
-A mail file, an mbox, or the text of a report alone. What is machine-readable counts first (dsn_fields.py);
-Exchange's block for administrators completes it (dsn_admin.py); what has no such part is read in words
-(dsn_text.py). A report that was forwarded as an attachment is read inside the mail that carries it.
+A mail file, an mbox, the text of a report alone, or the JSON of Amazon SES (dsn_ses.py).
+What is machine-readable counts first (dsn_fields.py); Exchange's block for administrators completes it
+(dsn_admin.py); what has no such part is read in words (dsn_text.py). A report that was forwarded as an
+attachment is read inside the mail that carries it.
 Answers of people and their programs (vacation, read receipts, challenges, complaints) are no reports:
 set aside with the reason.
 
@@ -19,11 +20,13 @@ from typing import BinaryIO
 
 from resubmit.evidence.base import RAW_LIMIT, Item, Reading
 from resubmit.evidence.kinds.dsn_mail import NoReport, items_of, looks_like_report
+from resubmit.evidence.kinds.dsn_ses import LIMIT, is_notification, items_of_json
 from resubmit.evidence.mime import decoded, header_of, mails, parsed
 from resubmit.model.evidence import Source, Unreadable
 
 SOURCE = Source.DSN
 
+_HEAD = 4_096
 _OF_MAIL = frozenset(
     {
         "from",
@@ -61,6 +64,8 @@ def sniff(head: bytes, name: str) -> bool:
     first = next(mails(io.BytesIO(head)), None)
     if first is None:
         return False
+    if first[1].lstrip()[:1] in (b"{", b"["):
+        return is_notification(decoded(head, ""))
     fields, _ = header_of(first[1])
     names = {known for known, _ in fields}
     identity = next((value for known, value in fields if known == "message-id"), "").lower()
@@ -77,7 +82,13 @@ def sniff(head: bytes, name: str) -> bool:
 
 def read(stream: BinaryIO, reading: Reading) -> Iterator[Item]:
     """What each mail says of each recipient it reports on."""
-    several: bool | None = None
+    stream.seek(0)
+    head = stream.read(_HEAD).lstrip(b"\xef\xbb\xbf \t\r\n")
+    if head[:1] in (b"{", b"["):
+        stream.seek(0)
+        yield from _notifications(decoded(stream.read(LIMIT), ""), reading)
+        return
+    several = False
     number = 0
     held: tuple[int, bytes] | None = None
     for mail in mails(stream):
@@ -87,9 +98,18 @@ def read(stream: BinaryIO, reading: Reading) -> Iterator[Item]:
             yield from _of_mail(held[1], number - 1, several, reading)
         held = mail
     if held is not None:
-        yield from _of_mail(held[1], number, bool(several), reading)
+        yield from _of_mail(held[1], number, several, reading)
     else:
         yield reading.unreadable("message 1", "there is no mail in it")
+
+
+def _notifications(text: str, reading: Reading) -> Iterator[Item]:
+    found = False
+    for item in items_of_json(text, reading):
+        found = True
+        yield item
+    if not found:
+        yield reading.unreadable("text", "no notification of a delivery is in it", text)
 
 
 def _of_mail(mail: bytes, number: int, several: bool, reading: Reading) -> Iterator[Item]:

@@ -39,7 +39,7 @@ def meant(
 ) -> tuple[Meaning, str, str]:
     """What the diagnostic text means; where it says no more than that time ran out, the text is completed by
     what the servers answered before, or what the words say."""
-    meaning = meaning_of(text, enhanced=enhanced)
+    meaning = meaning_for(text, None, enhanced, status)
     if status not in BAD or not (is_vague(meaning) or is_expiry(text, enhanced=enhanced)):
         return meaning, text, remote
     flat = _key(text)
@@ -54,6 +54,14 @@ def meant(
         if not is_vague(better):
             return better, (f"{text}; {said}" if text else said)[:4096], remote
     return meaning, text, remote
+
+
+def meaning_for(text: str, code: int | None, enhanced: str, status: Status) -> Meaning:
+    """What a text means in a report of a status: what failed for an unknown reason is not tried again."""
+    meaning = meaning_of(text, code=code, enhanced=enhanced)
+    if not meaning.sign and status is not Status.DEFERRED and code is None and not enhanced:
+        return meaning_of(text, enhanced="5.0.0")
+    return meaning
 
 
 def is_vague(meaning: Meaning) -> bool:

@@ -12,12 +12,13 @@ from dataclasses import dataclass, field, replace
 from resubmit.evidence.base import RAW_LIMIT, Item, Reading
 from resubmit.evidence.kinds.dsn_about import About, remote_of
 from resubmit.evidence.kinds.dsn_admin import answers_of
-from resubmit.evidence.kinds.dsn_codes import BAD, chosen, has_expired, is_vague, meant
+from resubmit.evidence.kinds.dsn_codes import BAD, chosen, has_expired, is_vague, meaning_for, meant
 from resubmit.evidence.kinds.dsn_dialects import says
 from resubmit.evidence.kinds.dsn_fields import Report, report_of
 from resubmit.evidence.kinds.dsn_other import from_program, other_of, report_marks
 from resubmit.evidence.kinds.dsn_record import evidence_of_record, raw_of
 from resubmit.evidence.kinds.dsn_returned import Original, is_header, original_in, original_of
+from resubmit.evidence.kinds.dsn_ses import is_notification, items_of_json
 from resubmit.evidence.kinds.dsn_text import (
     Notice,
     Told,
@@ -75,6 +76,8 @@ def items_of(mail: Part, place: str, reading: Reading, depth: int = 0) -> Iterat
     _gather(mail, found, top=True)
     text = "\n".join(found.texts)[:_MOST_TEXT] or without_marks("\n".join(found.html)[:_MOST_TEXT])
     items = list(_reported(mail, found, text, place, reading)) if found.statuses else []
+    if not items and is_notification(text):
+        items = list(items_of_json(text, reading))
     if not items:
         if reason := other_of(mail, text):
             raise NoReport(reason)
@@ -257,7 +260,7 @@ def _of_told(one: Told, about: About, notice: Notice, subject: str, place: str) 
         enhanced = chosen("", [enhanced for _, enhanced in replies if enhanced])
     else:
         code, enhanced = success_of(one.text)
-    meaning = meaning_of(one.text, code=code, enhanced=enhanced)
+    meaning = meaning_for(one.text, code, enhanced, status)
     expired = has_expired(one.text, enhanced, meaning)
     alone = len(notice.told) <= 1
     words_of = " ".join(notice.text.split())[:4096] if alone else notice.preface
