@@ -7,6 +7,7 @@ Characters the terminal can't show are escaped, never an error.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
@@ -41,13 +42,21 @@ class Output:
         for line in lines:
             print(line)
 
-    def line(self, text: str = "", end: str = "\n") -> None:
-        """A line of our own words and cleaned values."""
-        print(text, end=end)
+    def line(self, text: str = "", end: str = "\n", *, flush: bool = False) -> None:
+        """A line of our own words and cleaned values. `flush`: somebody waits for it."""
+        print(text, end=end, flush=flush)
 
     def text(self, text: str, indent: str = "") -> None:
         """A paragraph, broken to fit."""
         self.lines(wrapped(text, self.columns, indent))
+
+    def marked(self, text: str, indent: str, colour: str) -> None:
+        """A paragraph whose first word has a colour (an SGR code), where the terminal shows colours."""
+        first, *rest = wrapped(text, self.columns, indent)
+        word, blank, after = first.lstrip().partition(" ")
+        if colour and wants_colour():
+            word = f"\x1b[{colour}m{word}\x1b[0m"
+        self.lines([first[: len(first) - len(first.lstrip())] + word + blank + after, *rest])
 
     def steps(self, steps: Sequence[tuple[str, str]]) -> None:
         """What to do next: commands to type, each with what it is for, in lines that fit."""
@@ -63,6 +72,11 @@ class Output:
     def note(self, text: str) -> None:
         """Something the person should know that is no result: on stderr."""
         print(clean(text), file=sys.stderr)
+
+
+def wants_colour() -> bool:
+    """Whether the output is a terminal that shows colours. (no-color.org)"""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def json_text(value: object) -> str:

@@ -1,4 +1,4 @@
-"""`probe`: the TLS doctor. A report that fits a screen, faults first, each with what to do."""
+"""`probe`: the TLS doctor. Looks once, or until all is well; what it shows is in probe_report.py."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from resubmit.cli.commands import Command
-from resubmit.cli.output import Output, json_text, when
+from resubmit.cli.output import Output, json_text
+from resubmit.cli.probe_report import news, overview, show
 from resubmit.cli.reading import add_output, now_ms, output_of
-from resubmit.cli.table import clean
 from resubmit.clock import SystemClock
 from resubmit.configfile import find_config
 from resubmit.errors import ResubmitError, UsageError
 from resubmit.model.hostport import host_port
-from resubmit.model.moment import DAY
-from resubmit.model.tls import AddressVerdict, Endpoint, Finding, Health, Severity, Verdict
+from resubmit.model.tls import Endpoint, Health, Verdict
 from resubmit.probe import roots
 from resubmit.probe.look import look
 from resubmit.probe.plain import verdict_plain
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
     from resubmit.config import Config
 
 _UNREACHED = 7
-_WORST_FIRST = [Health.FAULTY, Health.UNKNOWN, Health.HEALTHY]
-_ORDER = [Severity.FAULT, Severity.UNKNOWN, Severity.WARNING, Severity.INFO]
 
 
 def _add(parser: argparse.ArgumentParser) -> None:
@@ -39,6 +36,17 @@ def _add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ca-file", metavar="F", help="PEM roots instead of the public ones")
     parser.add_argument(
         "--timeout", metavar="S", type=_seconds, default=30.0, help="seconds for the look (30)"
+    )
+    parser.add_argument(
+        "--all", action="store_true", help="every destination, every route, and our own listener"
+    )
+    parser.add_argument(
+        "--watch",
+        metavar="S",
+        type=_seconds,
+        nargs="?",
+        const=20.0,
+        help="look every S seconds (20) until healthy; says what is new",
     )
     add_output(parser)
 
@@ -55,33 +63,66 @@ def _run(args: argparse.Namespace) -> int:
     out = output_of(args)
     if not 0 < args.timeout <= 3600:
         raise UsageError(f"--timeout {args.timeout:g}: seconds, more than 0 and at most 3600")
-    codes: list[int] = []
-    for name, endpoint in _endpoints(args):
-        chosen = replace(
-            endpoint,
-            level=args.level or endpoint.level,
-            tls_domain=args.name if args.name is not None else endpoint.tls_domain,
-            ca_file=args.ca_file or endpoint.ca_file,
-        )
-        roots.load(
-            chosen.ca_file, now_ms()
-        )  # UsageError for one that can't be read; look would only say unknown
-        verdict = asyncio.run(
-            look(
-                chosen,
-                clock=SystemClock(),
-                timeout=round(args.timeout * 1000),
-                ehlo_name=socket.gethostname(),
-            )
-        )
-        if out.as_json:
+    if args.watch is not None and not 1 <= args.watch <= 3600:
+        raise UsageError(f"--watch {args.watch:g}: seconds, from 1 to 3600")
+    if args.all and args.target:
+        raise UsageError("--all takes no target", hint="leave out either")
+    targets = [(name, _chosen(endpoint, args)) for name, endpoint in _endpoints(args)]
+    for _, endpoint in targets:
+        # UsageError for one that can't be read; a look would only say unknown.
+        roots.load(endpoint.ca_file, now_ms())
+    if args.watch is not None:
+        return asyncio.run(_watched(targets, args, out))
+    looks = [(name, endpoint, verdict) for (name, endpoint), verdict in asyncio.run(_looked(targets, args))]
+    if out.as_json:
+        for _, _, verdict in looks:
             out.line(json_text(verdict_plain(verdict)))
-        else:
-            if codes:
-                out.line()
-            _show(name, chosen, verdict, out)
-        codes.append(exit_code(verdict))
-    return max(codes)
+    elif len(looks) == 1:
+        show(*looks[0], out)
+    else:
+        overview(looks, out)
+    return max(exit_code(verdict) for _, _, verdict in looks)
+
+
+async def _looked(
+    targets: list[tuple[str, Endpoint]], args: argparse.Namespace
+) -> list[tuple[tuple[str, Endpoint], Verdict]]:
+    """Every target, side by side."""
+    looks = (
+        look(
+            endpoint, clock=SystemClock(), timeout=round(args.timeout * 1000), ehlo_name=socket.gethostname()
+        )
+        for _, endpoint in targets
+    )
+    return list(zip(targets, await asyncio.gather(*looks), strict=True))
+
+
+async def _watched(targets: list[tuple[str, Endpoint]], args: argparse.Namespace, out: Output) -> int:
+    """Looks until every target is healthy; says what is new, and nothing while nothing changes."""
+    told: dict[str, object] = {}
+    while True:
+        looks = await _looked(targets, args)
+        for (name, _), verdict in looks:
+            leaves = tuple(c.sha256 for one in verdict.addresses for c in one.certificates[:1])
+            seen = (verdict.health, verdict.codes(), leaves)
+            if told.get(name) != seen:
+                told[name] = seen
+                out.line(
+                    json_text(verdict_plain(verdict)) if out.as_json else news(name, verdict), flush=True
+                )
+        if all(verdict.health is Health.HEALTHY for _, verdict in looks):
+            return 0
+        await asyncio.sleep(args.watch)
+
+
+def _chosen(endpoint: Endpoint, args: argparse.Namespace) -> Endpoint:
+    """The endpoint with what the command line says otherwise."""
+    return replace(
+        endpoint,
+        level=args.level or endpoint.level,
+        tls_domain=args.name if args.name is not None else endpoint.tls_domain,
+        ca_file=args.ca_file or endpoint.ca_file,
+    )
 
 
 def exit_code(verdict: Verdict) -> int:
@@ -95,6 +136,10 @@ def _endpoints(args: argparse.Namespace) -> list[tuple[str, Endpoint]]:
     """What to look at: destinations of the config by name, else a host that is typed."""
     config = _config(args)
     known = destination_endpoints(config) if config else {}
+    if config and args.all:
+        known |= {f"route {route.name}": config.endpoint_of_route(route) for route in config.route}
+        if own := config.endpoint_of_listener():
+            known["our listener"] = own
     if args.target is None:
         if not known:
             raise UsageError(
@@ -129,46 +174,6 @@ def destination_endpoints(config: Config) -> dict[str, Endpoint]:
     return {d.name: config.endpoint_of(d) for d in config.destination}
 
 
-def _show(name: str, endpoint: Endpoint, verdict: Verdict, out: Output) -> None:
-    target = f"{endpoint.host}:{endpoint.port}"
-    label = target if name in (target, endpoint.host) else f"{name} ({target})"
-    out.line(f"{clean(label)}: {verdict.health.upper()}")
-    wants = {
-        "none": "an SMTP dialogue, no TLS asked for",
-        "opportunistic": "an SMTP dialogue, with TLS where it can be had",
-        "encrypt": "TLS, any certificate",
-        "certificate": "a trusted certificate",
-        "domain": f"a trusted certificate for {endpoint.tls_domain or endpoint.host}",
-    }[verdict.level]
-    out.text(f"level {verdict.level}: {wants}; looked at {when(verdict.checked_at)}", "  ")
-    _findings(verdict.findings, out, "  ")
-    for one in sorted(verdict.addresses, key=lambda a: _WORST_FIRST.index(a.health)):
-        _address(one, verdict, out)
-
-
-def _address(one: AddressVerdict, verdict: Verdict, out: Output) -> None:
-    out.line()
-    tls = f", {one.tls_version} {one.tls_cipher}".rstrip() if one.tls_version else ", no TLS"
-    out.line(clean(f"{one.address}: {one.health}{tls}"))
-    _findings(one.findings, out, "  ")
-    if one.certificates:
-        leaf = one.certificates[0]
-        left = (leaf.not_after - verdict.checked_at) / DAY
-        ends = f"ends in {left:.0f} days" if left >= 0 else f"ended {-left:.0f} days ago"
-        out.text(f"certificate {leaf.subject}, from {leaf.issuer}, {ends}", "  ")
-        if leaf.sans:
-            names = list(leaf.sans[:6])
-            out.text(f"names: {', '.join(names)}" + (" …" if len(leaf.sans) > len(names) else ""), "  ")
-
-
-def _findings(findings: tuple[Finding, ...], out: Output, indent: str) -> None:
-    for one in sorted(findings, key=lambda f: _ORDER.index(f.severity)):
-        where = f" ({one.where})" if one.where else ""
-        out.text(f"{one.severity}: {one.code}{where}: {one.text}", indent)
-        if one.advice and one.severity is not Severity.INFO:
-            out.text(f"→ {one.advice}", indent + "  ")
-
-
 COMMANDS = {
     "probe": Command(
         _add,
@@ -178,6 +183,8 @@ COMMANDS = {
         {
             "resubmit probe": "every destination of the config",
             "resubmit probe hybrid": "a destination",
+            "resubmit probe hybrid --watch": "on the night: until it is healthy",
+            "resubmit probe --all": "the routes and our own listener too: what ends next",
             "resubmit probe mail.contoso.com --name '*.contoso.com'": "any host, as that connector would",
             "resubmit probe 192.0.2.1:25 --level certificate --json": "",
         },

@@ -34,10 +34,20 @@ def advice(code: str, **facts: object) -> str:
 
     facts: `host`, `where`. A row that knows better for one place has a row of its own, `code.where`.
     """
-    row = rows().get(f"{code}:{facts.get('where', '')}") or rows().get(code)
+    row = _row(code, str(facts.get("where", "")))
     if row is None:
         return ""
     text = row.advice
     for name, value in facts.items():
         text = text.replace("{" + name + "}", str(value))
     return text
+
+
+def far(code: str, where: str = "") -> str:
+    """What Exchange Online says when it meets the same; "" where that is not published."""
+    row = _row(code, where)
+    return row.far if row else ""
+
+
+def _row(code: str, where: str) -> Advice | None:
+    return rows().get(f"{code}:{where}") or rows().get(code)
