@@ -15,6 +15,7 @@ BOUNDS = (1, 2, 5, 10, 15, 30, 60)
 BEYOND = 120
 """Minutes that stand for later than the last bound."""
 _FADES = 10_000
+_ENOUGH = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,3 +51,9 @@ class Lateness:
             if so_far and so_far * 100 >= self.total * percent:
                 return bound
         return None
+
+    def is_beyond(self, span: Ms) -> bool:
+        """Whether more than one in twenty came surely later than a span; of a few, nothing is said."""
+        lower = (0, *BOUNDS)
+        late = sum(n for n, bound in zip(self.counts, lower, strict=True) if bound and bound * MINUTE >= span)
+        return self.total >= _ENOUGH and late * 20 > self.total

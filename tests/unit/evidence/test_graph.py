@@ -238,3 +238,11 @@ def test_the_past_fades() -> None:
         late = late.with_spans([20 * MINUTE] * 9_999)
     assert late.within(50) == 30
     assert late.total <= 10_000
+
+
+def test_rows_are_beyond_a_span_only_where_that_is_sure_and_often() -> None:
+    assert Lateness((0, 0, 0, 0, 18, 2, 0, 0)).is_beyond(15 * MINUTE)
+    assert not Lateness((0, 0, 0, 0, 19, 1, 0, 0)).is_beyond(15 * MINUTE), "one in twenty"
+    assert not Lateness((0, 0, 0, 0, 20, 0, 0, 0)).is_beyond(15 * MINUTE), "between 10 and 15"
+    assert not Lateness((0, 0, 0, 0, 0, 19, 0, 0)).is_beyond(15 * MINUTE), "a few"
+    assert not Lateness((20, 0, 0, 0, 0, 0, 0, 0)).is_beyond(3 * SECOND), "within a minute may be within 3 s"

@@ -183,7 +183,7 @@ async def test_who_says_trace_lag_is_shorter_than_rows_take_is_told(world: World
     world.lab.quirks.lag = 20 * MINUTE
     await world.asked()
     said = []
-    for number in range(20):
+    for number in range(40):
         await world.mail(number)
         world.tell(row(number, world.clock.now(), "Delivered"))
         said += await world.pass_(2 * MINUTE)
