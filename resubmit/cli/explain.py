@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from resubmit.cli.zones import zone_of
 from resubmit.errors import UsageError
 from resubmit.evidence.base import Item, Reading
 from resubmit.evidence.kinds.smtp_reply import explained
-from resubmit.evidence.reader import explain_file
+from resubmit.evidence.reader import explain_file, sniff
 from resubmit.meaning.table import known
 from resubmit.model.evidence import Evidence, Unreadable
 from resubmit.view.evidence import evidence_object
@@ -24,7 +25,7 @@ from resubmit.view.evidence import evidence_object
 
 def _add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "files", metavar="FILE", nargs="+", help="files; a reply itself, in quotes; - is stdin"
+        "files", metavar="FILE", nargs="+", help="files; a reply or log line itself, in quotes; - is stdin"
     )
     parser.add_argument("--timezone", metavar="TZ", default="UTC", help="of stamps without a zone (UTC)")
     add_output(parser)
@@ -59,12 +60,21 @@ def _items(name: str, zone: ZoneInfo, now: int) -> Iterator[Item]:
     if not _is_there(name):
         if " " not in name.strip():
             raise UsageError(f"{name}: no such file", hint="a reply is given in quotes, with its text")
-        yield explained(name, Reading(""))
+        yield from _of_text(name, zone, now)
         return
     if Path(name).is_dir():
         raise UsageError(f"{name}: a folder", hint=f"name its files: {name}/*")
     with Path(name).open("rb") as file:
         yield from explain_file(file, name, timezone=zone, now=now)
+
+
+def _of_text(text: str, zone: ZoneInfo, now: int) -> Iterator[Item]:
+    """What a pasted text says: a line of a log or the like, else a reply."""
+    octets = text.encode("utf-8", "surrogateescape")
+    if sniff(octets, "") in (None, "smtp_reply"):
+        yield explained(text, Reading(""))
+    else:
+        yield from explain_file(io.BytesIO(octets), "text", timezone=zone, now=now)
 
 
 def _is_there(name: str) -> bool:
@@ -106,7 +116,8 @@ COMMANDS = {
     "explain": Command(
         _add,
         _run,
-        "What a message trace or an SMTP reply says: source, recipient, status, cause, and what to do.\n"
+        "What a trace, bounce, log, TLS report or SMTP reply says: source, recipient, status, cause, and\n"
+        "what to do; a reply or a line of a log can be pasted in quotes.\n"
         "Reads nothing else, changes nothing, needs no config.",
         {
             "resubmit explain MessageTrace.csv": "",

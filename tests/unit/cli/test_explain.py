@@ -65,3 +65,14 @@ def test_what_a_file_says_can_not_move_the_cursor(folder: Path, capsys: pytest.C
 def test_a_zone_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main.run(["explain", "reply.txt", "--timezone", "Mars"]) == 2
     assert "Mars" in capsys.readouterr().err
+
+
+def test_a_line_of_a_log_can_be_pasted(capsys: pytest.CaptureFixture[str]) -> None:
+    line = (
+        "Nov 24 09:12:04 relay postfix/smtp[2231]: 4bW2kQ6kZfz9sTj: to=<anna@contoso.com>, "
+        "relay=mail.contoso.com[198.51.100.7]:25, delay=0.1, delays=0/0/0.1/0, dsn=4.7.5, "
+        "status=deferred (Server certificate not trusted)"
+    )
+    assert main.run(["explain", line, "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["source"], said["status"], said["cause"]) == ("postfix_log", "deferred", "tls")
