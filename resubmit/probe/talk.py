@@ -30,13 +30,14 @@ _BLOCKED = re.compile(
     r"|\b(is|are|been|currently) listed\b|\breputation\b|spamhaus|\bd?nsbl\b|\brbl\b",
     re.IGNORECASE,
 )
-_BLOCKED_AT_MAIL = re.compile(
+_BLOCKED_FOR_SURE = re.compile(
     r"5\.7\.(60[6-9]|6[1-4]\d|511|513)\b|\bbanned\b|\breputation\b|spamhaus|\bd?nsbl\b|\brbl\b"
     r"|\b(ip|host|client|address|connection|network)\b[^.;]{0,60}\b(block|listed|black-?list|deny-?list)"
     r"|\b(block|black|deny)-?list|\bblock(ed|ing)?\b[^.;]{0,30}\b(ip|host|client|network)\b",
     re.IGNORECASE,
 )
-"""At MAIL and RCPT the words may be about sender or recipient as well ("mailbox is blocked")."""
+"""Where it may be about sender or recipient as well ("mailbox is blocked")."""
+_SENDER = re.compile(r"\bsender\b|<>", re.IGNORECASE)
 _DEMANDS_TLS = re.compile(r"\bSTARTTLS\b|\bTLS\b.{0,30}\brequire|\brequire.{0,30}\bTLS\b", re.IGNORECASE)
 _ECHOED = re.compile(r"(?<![\w*])X{4,}[A-Z]?(?!\w)")
 """A server's answer to a command of ours that a firewall overwrote with X."""
@@ -177,7 +178,7 @@ def _no_starttls(one: AddressSeen, ehlo: Answer) -> Named:
         return fault("firewall_mangled_keyword", Step.EHLO, text)
     mail = one.answer(Step.CLEAR_MAIL) or one.answer(Step.MAIL)
     if mail is not None and mail.code >= 400:
-        if _BLOCKED_AT_MAIL.search(mail.text()):
+        if _is_blocked(mail):
             text = f"the server offers us no STARTTLS because it holds us for listed: {mail.text()}"
             return fault("starttls_withheld", Step.MAIL, text)
         if _DEMANDS_TLS.search(mail.text()):
@@ -227,7 +228,7 @@ def _after_tls(one: AddressSeen, seen: Seen) -> Named | None:
         return None
     ehlo, mail, rcpt = (one.answer(step) for step in (Step.TLS_EHLO, Step.MAIL, Step.RCPT))
     for answer in filter(None, (ehlo, mail, rcpt)):
-        if answer.code >= 400 and _BLOCKED_AT_MAIL.search(answer.text()):
+        if _is_blocked(answer):
             return fault("blocklisted", answer.step, _turned_away(answer))
     if ehlo and not ehlo.positive:
         return fault("ehlo_after_tls_refused", Step.TLS_EHLO, f"EHLO on TLS was refused: {ehlo.text()}")
@@ -262,7 +263,7 @@ def _in_clear(one: AddressSeen, seen: Seen) -> list[Named]:
         answer, stop = one.answer(step), one.stop
         if answer is not None and answer.positive:
             continue
-        if answer is not None and _BLOCKED_AT_MAIL.search(answer.text()):
+        if answer is not None and _is_blocked(answer):
             return [fault("blocklisted", step, _turned_away(answer))]
         if answer is not None:
             return [fault(code, step, f"{asked} was refused: {answer.text()}")]
@@ -277,4 +278,10 @@ def _turned_away(answer: Answer) -> str:
 
 
 def _is_blocked(answer: Answer) -> bool:
-    return answer.code >= 400 and bool(_BLOCKED.search(answer.text()))
+    """Whether it refuses us for our address. At MAIL and RCPT the words may be about others as well."""
+    text = answer.text()
+    if answer.code < 400 or not _BLOCKED.search(text):
+        return False
+    if answer.step is Step.RCPT or (answer.step in (Step.MAIL, Step.CLEAR_MAIL) and _SENDER.search(text)):
+        return bool(_BLOCKED_FOR_SURE.search(text))
+    return True

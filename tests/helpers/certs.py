@@ -138,11 +138,14 @@ def leaf(issuer: Made | None, **more: object) -> Made:
     return make(Order(**more), issuer)  # type: ignore[arg-type]
 
 
-def server_context(chain: Sequence[Made], *, seclevel: int = 2) -> ssl.SSLContext:
-    """A server's context that sends `chain`, whose first holds the key."""
+def server_context(chain: Sequence[Made], *, seclevel: int = 2, ciphers: str = "") -> ssl.SSLContext:
+    """A server's context that sends `chain`, whose first holds the key. ciphers: these, and TLS 1.2 alone."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     if seclevel != 2:
         context.set_ciphers(f"ALL:@SECLEVEL={seclevel}")
+    if ciphers:
+        context.set_ciphers(f"{ciphers}:@SECLEVEL=0")
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
     add_chain(context, chain)
     return context
 

@@ -123,6 +123,18 @@ async def test_a_demanded_client_certificate_is_told_from_no_cipher_in_common(
     assert (verdict.health, verdict.codes()) == (Health.UNKNOWN, ("client_certificate_required",))
 
 
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_behind_a_demanded_client_certificate_the_servers_own_is_judged(
+    probed: Look, version: ssl.TLSVersion
+) -> None:
+    strict = server(leaf=certs.leaf(chain()[1], starts=-9 * certs.DAY, ends=-certs.DAY), newest=version)
+    strict.verify_mode = ssl.CERT_REQUIRED
+    strict.load_verify_locations(cadata=chain()[0].der)
+    verdict = await probed(Manners(strict))
+    assert verdict.health is Health.FAULTY
+    assert verdict.codes() == ("certificate_expired", "client_certificate_required")
+
+
 @pytest.mark.parametrize("level", ["encrypt", "certificate", "domain"])
 async def test_what_does_not_stand_is_a_fault_at_every_level(probed: Look, level: str) -> None:
     cases = [(old(ssl.TLSVersion.TLSv1_1), "protocol_too_old"), (server("AES128-SHA"), "ciphers_too_weak")]

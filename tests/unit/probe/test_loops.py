@@ -16,9 +16,18 @@ from tests.unit.probe.conftest import chain
 
 uvloop = pytest.importorskip("uvloop")
 
+ECDSA = certs.leaf(chain()[1], key="ec leaf")
+WEAK = certs.server_context(chain()[2].up(), ciphers="AES128-SHA")
 CASES: list[tuple[Manners, Health, tuple[str, ...]]] = [
     (Manners(certs.server_context(chain()[2].up())), Health.HEALTHY, ()),
     (Manners(certs.server_context([chain()[2]])), Health.FAULTY, ("chain_incomplete",)),
+    (Manners(certs.server_context(ECDSA.up())), Health.HEALTHY, ("ecdsa_only",)),
+    (
+        Manners(certs.server_context(chain()[2].up(), ciphers="AES128-SHA")),
+        Health.FAULTY,
+        ("ciphers_too_weak",),
+    ),
+    (Manners(ehlo=b"250 mail.test.invalid\r\n"), Health.FAULTY, ("starttls_missing",)),
     (Manners(greeting=HANG), Health.FAULTY, ("greeting_timeout",)),
     (Manners(greeting=CUT), Health.FAULTY, ("greeting_closed",)),
     (Manners(greeting=b"220-a\r\n" * 200_000), Health.FAULTY, ("not_smtp",)),

@@ -30,6 +30,8 @@ REASONS: list[tuple[str, dict[str, bytes], tuple[str, ...], str]] = [
     ("demanded, in other words", {"clear_mail": b"554 5.7.1 TLS is required\r\n"}, ("starttls_withheld",), "mail"),
     ("banned", {"clear_mail": b"550 5.7.606 Access denied, banned sending IP [192.0.2.1]\r\n"}, ("starttls_withheld",), "mail"),
     ("a list", {"clear_mail": b"554 5.7.1 Service unavailable; client host [192.0.2.1] blocked using zen.spamhaus.org\r\n"}, ("starttls_withheld",), "mail"),
+    ("blocked, no more", {"clear_mail": b"550 5.7.1 blocked\r\n"}, ("starttls_withheld",), "mail"),
+    ("the sender's address", {"clear_mail": b"550 5.7.1 sender IP is blocked\r\n"}, ("starttls_withheld",), "mail"),
     ("listed already at EHLO", {"ehlo": b"554 5.7.1 192.0.2.1 is listed\r\n"}, ("blocklisted",), "ehlo"),
     ("no ESMTP", {"ehlo": b"500 5.3.3 unrecognized command\r\n"}, ("smtp_only",), "ehlo"),
     ("no ESMTP and no HELO", {"ehlo": b"500 no\r\n", "helo": b"500 no\r\n"}, ("ehlo_refused",), "ehlo"),
