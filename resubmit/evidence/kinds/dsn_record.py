@@ -12,7 +12,15 @@ from resubmit.evidence.kinds.dsn_about import About, remote_of
 from resubmit.evidence.kinds.dsn_admin import Answer
 from resubmit.evidence.kinds.dsn_codes import BAD, chosen, has_expired, meant
 from resubmit.evidence.kinds.dsn_fields import Record, address_of, status_of, untyped
-from resubmit.evidence.kinds.dsn_text import Notice, Told, any_reply, is_telling, replies_of, success_of
+from resubmit.evidence.kinds.dsn_text import (
+    Notice,
+    Told,
+    any_reply,
+    is_telling,
+    replies_of,
+    success_of,
+    telling_line,
+)
 from resubmit.meaning.classify import meaning_of
 from resubmit.model.evidence import Evidence, Status
 
@@ -78,7 +86,7 @@ def evidence_of_record(
     if not text and said is not None and (said.beside or is_telling(said.text)):
         text = said.text
     if not text and len(about.report.recipients) == 1:
-        text = any_reply(notice.text)
+        text = any_reply(notice.text) or telling_line(notice.text)
     if not text and re.search(r"[^\W\d_]{4}", extra):
         text = extra
     status = _action(record, notice)

@@ -145,7 +145,7 @@ def _told(lines: list[str]) -> tuple[list[Told], int]:
             continue
         following = [entry for entry in chosen[place + 1 : place + 3] if not entry[2].is_original]
         until = following[0][0] if following else len(lines)
-        if told.text and not line_of.whole:
+        if told.text and (not line_of.whole or not is_telling(told.text)):
             told.text = _continued(told.text, lines, number + 1, until)
         elif not told.text and not line_of.weak:
             skipped = {entry[0] for entry in chosen[place + 1 : place + 3] if entry[2].is_original}
@@ -333,6 +333,12 @@ def success_of(text: str) -> tuple[int | None, str]:
     """The same of a text that says that all went well."""
     found = re.search(r"(?<![\d.])(2\d\d)(?:[ -](2\.\d\.\d{1,3}))?(?=[ -]|$)", text)
     return (int(found[1]), found[2] or "") if found else (None, "")
+
+
+def telling_line(text: str) -> str:
+    """The first line that is known to mean something, for what is not told beside its recipient."""
+    lines = text.split("\n", 200)[:200]
+    return next((line.strip() for line in lines if line.strip() and is_telling(line)), "")
 
 
 def any_reply(text: str) -> str:
