@@ -47,6 +47,7 @@ from resubmit.intake.kinds.smtp import SmtpListener
 from resubmit.journal import connection
 from resubmit.journal.door import Journal
 from resubmit.journal.verbs import Destined
+from resubmit.probe.published import SystemDns
 from resubmit.recovery.clockrule import ClockRule
 from resubmit.watching import Watcher
 from resubmit.web.server import WebServer
@@ -108,7 +109,8 @@ async def build(
     config: Config, clock: Clock, *, intake: bool = True, inline: bool = False, watcher: bool = True
 ) -> Parts:
     """Everything a service needs, wired together. `inline`: the journal works in the loop's own thread;
-    `watcher`: the system's hints of changed folders are used beside the rescan."""
+    `watcher`: the system's hints of changed folders are used beside the rescan, and its resolver for what
+    domains published of their servers."""
     journal = await Journal.open(config.journal.path, clock=clock, settings=config.journal, inline=inline)
     try:
         return await _wire(config, clock, journal, intake=intake, watcher=watcher)
@@ -151,7 +153,8 @@ async def _wire(config: Config, clock: Clock, journal: Journal, *, intake: bool,
     targets |= {f"route:{r.name}": config.endpoint_of_route(r) for r in config.route}
     if intake and (own := config.endpoint_of_listener()):
         targets["listener:smtp"] = own
-    watch = Watch(journal, clock, targets, recovery, ehlo_name=name, seen=told)
+    dns = SystemDns() if watcher else None
+    watch = Watch(journal, clock, targets, recovery, ehlo_name=name, seen=told, dns=dns)
     nudge = Nudge(journal, [log.flush for log in config.evidence.log])
     turned: list[Callable[[], None]] = [deliver.wake, watch.wake, nudge.wake]
     recover = Recover(journal, clock, recovery, table, clock_rule, told=told, turned=turned)

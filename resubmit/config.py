@@ -130,10 +130,11 @@ class Config:
         """What decides about a destination: its `probe`, as strictly as `probe_level`; else the resubmission
         route's host, as that route goes there, and no more strictly unless `probe_level` is given."""
         recipient = destination.probe_recipient
+        domains = tuple(one for one in destination.domains if not one.startswith("*"))
         if destination.probe:
             host, port = host_port(destination.probe, 25)
             name, ca_file = destination.probe_name, str(destination.ca_file or "")
-            return Endpoint(host, port, destination.probe_level, name, ca_file, recipient)
+            return Endpoint(host, port, destination.probe_level, name, ca_file, recipient, domains)
         found = self.endpoint_of_route(self.route_named(destination.resubmit))
         given = "probe_level" in destination.model_fields_set
         return replace(
@@ -142,6 +143,7 @@ class Config:
             tls_domain=destination.probe_name or found.tls_domain,
             ca_file=str(destination.ca_file or found.ca_file),
             recipient=recipient,
+            domains=domains,
         )
 
     def endpoint_of_route(self, route: Route) -> Endpoint:

@@ -19,6 +19,7 @@ from resubmit.model.moment import DAY, Ms
 from resubmit.model.tls import UNCERTIFIED, Endpoint, Verdict
 from resubmit.probe import fingerprint, horizon, plain, schedule
 from resubmit.probe.look import look
+from resubmit.probe.published import Dns
 from resubmit.recovery.settings import Recovery
 
 log = structlog.get_logger()
@@ -35,7 +36,8 @@ _EVENTS = {
 class Watch:
     """Looks at each target when its time has come, several side by side, one look a target at a time.
 
-    targets: gate name → endpoint. `ehlo_name`: how the probe calls itself.
+    targets: gate name → endpoint. `ehlo_name`: how the probe calls itself. dns: where to ask what domains
+    published; None: that is left aside.
     """
 
     def __init__(
@@ -47,12 +49,14 @@ class Watch:
         *,
         ehlo_name: str,
         seen: Wake,
+        dns: Dns | None = None,
     ) -> None:
         self._journal = journal
         self._clock = clock
         self._targets = targets
         self._recovery = recovery
         self._ehlo_name = ehlo_name
+        self._dns = dns
         self._seen = seen
         self.wakes = {target: Wake() for target in targets}
 
@@ -100,6 +104,7 @@ class Watch:
             timeout=schedule.limit(self._recovery.probe_interval),
             ehlo_name=self._ehlo_name,
             gate_closed=gate_closed,
+            dns=self._dns,
         )
         verdict = horizon.with_pool(seen, [one.fingerprint for one in before])
         self._tell(target, verdict, before)

@@ -62,6 +62,7 @@ class Endpoint:
     forces no TLS, `none` (the dialogue in clear) or `opportunistic` (with TLS where it can be had; what is
     wrong with it only warns). `tls_domain`: the connector's TlsDomain, "" for none. `ca_file`: a PEM file
     of roots instead of the public ones. `recipient`: whom the dry run names in RCPT, "" to stop before it.
+    `domains`: mail domains that end there, whose published policies (MTA-STS) are read if it is their MX.
     """
 
     host: str
@@ -70,6 +71,7 @@ class Endpoint:
     tls_domain: str = ""
     ca_file: str = ""
     recipient: str = ""
+    domains: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from resubmit.probe.flaw import Flaw, name_text
 from resubmit.probe.names import common_names
 from resubmit.probe.path import UNREADABLE, Path, extension
 from resubmit.probe.seen import clean
-from resubmit.probe.signatures import canonical
+from resubmit.probe.signatures import canonical, digest_of, is_known
 
 COMPARISONS = 100_000
 
@@ -49,6 +49,7 @@ def flaws(path: Path) -> list[Flaw]:
     found: list[Flaw] = []
     for place in range(len(path.links)):
         found += _critical(path, place)
+        found += _signed(path, place)
         if place:
             found += _may_issue(path, place)
     try:
@@ -72,6 +73,17 @@ def _critical(path: Path, place: int) -> Iterator[Flaw]:
         words = ", ".join(oid.dotted_string for oid in unknown[:4])
         text = f"the certificate of {name} has a critical extension that verifiers do not know: {words}"
         yield Flaw("untrusted_issuer", where, text)
+
+
+def _signed(path: Path, place: int) -> Iterator[Flaw]:
+    """A signature nobody here can check makes nobody trusted; the anchor's own says nothing."""
+    certificate = path.links[place].certificate
+    if place and path.is_anchor(place):
+        return
+    if not is_known(certificate.signature_algorithm_oid, digest_of(certificate)):
+        words = certificate.signature_algorithm_oid.dotted_string
+        text = f"the certificate of {name_text(certificate.subject)} is signed in an unknown way ({words})"
+        yield Flaw("untrusted_issuer", path.where(place), text)
 
 
 def _may_issue(path: Path, place: int) -> Iterator[Flaw]:

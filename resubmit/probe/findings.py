@@ -15,7 +15,7 @@ from cryptography import x509
 from resubmit.meaning.advice import advice
 from resubmit.model.moment import Ms
 from resubmit.model.tls import AddressVerdict, Certificate, Finding, Health, Severity, Verdict
-from resubmit.probe import aia, chain, names, own_clock, revocation, talk
+from resubmit.probe import aia, chain, names, own_clock, policy, revocation, talk
 from resubmit.probe.chain import DYING
 from resubmit.probe.flaw import Flaw
 from resubmit.probe.names import Match
@@ -223,6 +223,9 @@ def _certificates(
     if gathered is not None:
         others = revocation.signers(path, sent, roots)
         flaws = [*flaws, *revocation.flaws(path, gathered, others, seen.at, is_public=roots.is_public)]
+        if gathered.published is not None:
+            above = [*sent[1:], *(link.certificate for link in path.links[1:])]
+            flaws += policy.flaws(gathered.published, endpoint, sent[0], above)
     found = [_of_flaw(flaw, seen, roots, gate_closed) for flaw in flaws]
     if handshake.verify_code is not None and not any(f.code in _REFUSALS for f in flaws):
         code, where = _BY_VERIFY_CODE.get(handshake.verify_code, ("untrusted_issuer", "leaf"))

@@ -20,8 +20,14 @@ from resubmit.probe.roots import Roots
 from resubmit.probe.signatures import canonical, digest_of, padding_of, verifies
 
 CEILING = 12
-UNREADABLE = (ValueError, TypeError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
-"""What cryptography raises for extensions that are not as they should be."""
+UNREADABLE = (
+    ValueError,
+    TypeError,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
+"""What cryptography raises for what is not as it should be."""
 BUDGET = 256
 STEPS = 1024
 WAYS = 24

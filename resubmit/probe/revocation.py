@@ -21,6 +21,7 @@ from resubmit.probe import crl, ocsp
 from resubmit.probe.fetch import Fetched, Trouble
 from resubmit.probe.flaw import Flaw, name_text
 from resubmit.probe.path import Path, extension, issued_by
+from resubmit.probe.policy import Published
 from resubmit.probe.roots import Roots
 from resubmit.probe.seen import clean
 
@@ -33,11 +34,13 @@ class Gathered:
     """What was fetched beside the look itself.
 
     lists, issuers: address → what stands there. answers: (responder, serial number) → its answer.
+    published: what the domain says of its servers, None where that was not asked.
     """
 
     lists: Mapping[str, Fetched] = field(default_factory=dict)
     answers: Mapping[tuple[str, int], Fetched] = field(default_factory=dict)
     issuers: Mapping[str, Fetched] = field(default_factory=dict)
+    published: Published | None = None
 
 
 @dataclass(frozen=True, slots=True)

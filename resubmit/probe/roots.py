@@ -92,7 +92,10 @@ def parsed(reader: object, octets: bytes) -> x509.Certificate:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        certificate = reader(octets)  # type: ignore[operator]
+        try:
+            certificate = reader(octets)  # type: ignore[operator]
+        except x509.InvalidVersion as error:
+            raise ValueError(str(error)) from None
         assert isinstance(certificate, x509.Certificate)
         _ = certificate.subject, certificate.issuer
         _ = certificate.not_valid_before_utc, certificate.not_valid_after_utc

@@ -14,6 +14,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, padding, rsa
+from cryptography.x509.oid import SignatureAlgorithmOID
 
 Canonical = tuple[frozenset[tuple[str, str]], ...]
 
@@ -43,6 +44,12 @@ def old_digest(oid: x509.ObjectIdentifier, digest: hashes.HashAlgorithm | None =
     if digest is not None and digest.name in ("sha1", "md5"):  # RSA-PSS names its digest beside
         return {"sha1": "SHA-1", "md5": "MD5"}[digest.name]
     return _OLD.get(oid.dotted_string)
+
+
+def is_known(oid: x509.ObjectIdentifier, digest: Any) -> bool:
+    """Whether a signature of that algorithm can be checked here at all."""
+    without = (SignatureAlgorithmOID.ED25519, SignatureAlgorithmOID.ED448)
+    return digest is not None or oid in without or oid.dotted_string in _OLD
 
 
 def verifies(

@@ -8,12 +8,15 @@ from collections.abc import Sequence
 import pytest
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
+from hypothesis import given
+from hypothesis import strategies as st
 
 from resubmit.model.moment import from_datetime
-from resubmit.probe import chain
+from resubmit.probe import chain, revocation
+from resubmit.probe.names import names_of
 from resubmit.probe.path import ways
 from resubmit.probe.roots import Roots
-from tests.helpers import certs
+from tests.helpers import certs, lists
 
 NOW = from_datetime(certs.now())
 ROOT = certs.root()
@@ -21,17 +24,17 @@ UNKNOWN = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.4.1.55555.1"
 
 
 def flaws(sent: Sequence[certs.Made], *roots: certs.Made, public: bool = False) -> list[tuple[str, str]]:
-    given = Roots("the list", tuple(r.certificate for r in roots or (ROOT,)), is_public=public)
-    found = chain.flaws([one.certificate for one in sent], given, NOW, accepted=False)
+    taken = Roots("the list", tuple(r.certificate for r in roots or (ROOT,)), is_public=public)
+    found = chain.flaws([one.certificate for one in sent], taken, NOW, accepted=False)
     return [(f.code, f.where) for f in found]
 
 
-def usage(**given: bool) -> x509.KeyUsage:
+def usage(**allowed: bool) -> x509.KeyUsage:
     names = (
         "digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
         "key_cert_sign", "crl_sign", "encipher_only", "decipher_only",
     )  # fmt: skip
-    return x509.KeyUsage(**{name: given.get(name, False) for name in names})
+    return x509.KeyUsage(**{name: allowed.get(name, False) for name in names})
 
 
 def dns(*names: str) -> list[x509.GeneralName]:
@@ -182,9 +185,32 @@ def test_a_crowd_of_cas_of_one_name_is_searched_within_bounds() -> None:
         if one is not crowd[n]
     ]
     leaf = certs.leaf(crowd[0])
-    given = Roots("the list", (ROOT.certificate,))
-    found = ways([leaf.certificate, *(one.certificate for one in webs)], given)
+    taken = Roots("the list", (ROOT.certificate,))
+    found = ways([leaf.certificate, *(one.certificate for one in webs)], taken)
     assert [path.anchor for path in found] == [None]
+
+
+RICH = certs.leaf(
+    held(dns("test.invalid"), dns("other.invalid")),
+    more=[(usage(digital_signature=True), True), (UNKNOWN, False), *lists.at_list("http://ca.invalid/1")],
+)
+
+
+@given(st.integers(0, 1), st.integers(0, 2_000), st.integers(1, 255))
+def test_certificates_with_an_octet_changed_are_judged_and_never_raise(
+    which: int, place: int, change: int
+) -> None:
+    chain_sent = [bytearray(RICH.der), bytearray(RICH.up()[1].der)]
+    chain_sent[which][place % len(chain_sent[which])] ^= change
+    sent = chain.read([bytes(one) for one in chain_sent])
+    if sent:
+        given_roots = Roots("the list", (ROOT.certificate,))
+        path, found = chain.judged(sent, given_roots, NOW, accepted=False)
+        revocation.flaws(path, revocation.Gathered(), sent, NOW, is_public=True)
+        names_of(sent[0])
+        signed = [(one.tbs_certificate_bytes, one.signature) for one in sent]
+        whole = [(one.certificate.tbs_certificate_bytes, one.certificate.signature) for one in RICH.up()]
+        assert found or signed == whole
 
 
 def test_names_are_compared_as_the_rfc_says() -> None:

@@ -21,7 +21,8 @@ from tests.helpers.lists import Entry
 ROOT = certs.root()
 MIDDLE = certs.intermediate(ROOT)
 LEAF = certs.leaf(MIDDLE)
-NOW = from_datetime(certs.now())
+AT = certs.now()
+NOW = from_datetime(AT)
 
 
 def read(octets: bytes, leaf: certs.Made = LEAF, *others: certs.Made, at: Ms = NOW) -> Listed:
@@ -47,7 +48,7 @@ def scope(**given: Any) -> list[tuple[x509.ExtensionType, bool]]:
 
 
 def test_the_dates_of_a_list_are_kept_to_the_second() -> None:
-    octets = lists.crl(MIDDLE, begins=-certs.DAY, ends=certs.DAY)
+    octets = lists.crl(MIDDLE, begins=-certs.DAY, ends=certs.DAY, at=AT)
     assert read(octets, at=NOW - DAY).word is Word.GOOD
     assert read(octets, at=NOW - DAY - 1).word is Word.UNTRUSTED
     assert read(octets, at=NOW + DAY).word is Word.GOOD
