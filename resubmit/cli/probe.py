@@ -20,6 +20,7 @@ from resubmit.model.tls import Endpoint, Health, Verdict
 from resubmit.probe import roots
 from resubmit.probe.look import look
 from resubmit.probe.plain import verdict_plain
+from resubmit.probe.published import SystemDns
 
 if TYPE_CHECKING:
     from resubmit.config import Config
@@ -90,7 +91,11 @@ async def _looked(
     """Every target, side by side."""
     looks = (
         look(
-            endpoint, clock=SystemClock(), timeout=round(args.timeout * 1000), ehlo_name=socket.gethostname()
+            endpoint,
+            clock=SystemClock(),
+            timeout=round(args.timeout * 1000),
+            ehlo_name=socket.gethostname(),
+            dns=SystemDns(),
         )
         for _, endpoint in targets
     )
