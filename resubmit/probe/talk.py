@@ -26,8 +26,9 @@ from resubmit.probe.seen import (
 )
 
 _BLOCKED = re.compile(
-    r"5\.7\.(60[6-9]|6[1-4]\d|511|513)\b|\bblock(ed|ing)?\b|\bblock-?list|\bblack-?list|\bbanned\b"
-    r"|\b(is|are|been|currently) listed\b|\breputation\b|spamhaus|\bd?nsbl\b|\brbl\b",
+    r"5\.7\.(60[6-9]|6[1-4]\d|511|513)\b|\bblock(ed|ing)?\b|\b(block|black|deny)-?list|\bbanned\b"
+    r"|\b(is|are|been|currently) listed\b|\blist(ed|ing) (at|in|by|on)\b|\breputation\b|spamhaus"
+    r"|\bd?nsbl\b|\brbl\b|unsolicited mail",
     re.IGNORECASE,
 )
 _BLOCKED_FOR_SURE = re.compile(

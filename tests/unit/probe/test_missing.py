@@ -139,3 +139,32 @@ async def test_who_is_turned_away_for_his_address_is_told_from_a_refused_mail(
     assert code in verdict.codes()
     found = next(f for f in verdict.addresses[0].findings if f.code == code)
     assert (found.severity, found.where) == (Severity.FAULT, where)
+
+
+TURNED_AWAY = [
+    "554 5.7.1 Service unavailable; Client host [192.0.2.1] blocked using zen.spamhaus.org",
+    "554-mx.invalid\r\n554 Your access to this mail system has been rejected due to poor reputation",
+    "550 5.7.1 Your IP was found in a DNS blacklist",
+    "550 SC-001 part of their network is on our block list (S3140)",
+    "550 5.7.1 Our system has detected an unusual rate of unsolicited mail originating from your IP",
+    "421 4.7.0 Mail from IP 192.0.2.1 was rejected due to listing in Spamhaus PBL",
+    "550 5.7.511 Access denied, banned sender[192.0.2.1]",
+]
+NOT_TURNED_AWAY = [
+    "421 4.3.2 Service not available",
+    "554 5.3.2 No SMTP service here",
+    "421 4.7.0 too many connections",
+    "554 5.7.1 Client host rejected: Access denied",
+    "450 4.7.1 Client host rejected: cannot find your hostname",
+    "554 5.7.0 mailing lists are enlisted elsewhere",
+]
+
+
+@pytest.mark.parametrize("text", TURNED_AWAY)
+async def test_a_block_list_in_the_greeting(probed: Look, text: str) -> None:
+    assert (await probed(Manners(greeting=text.encode() + b"\r\n"))).codes() == ("blocklisted",)
+
+
+@pytest.mark.parametrize("text", NOT_TURNED_AWAY)
+async def test_another_refusal_in_the_greeting(probed: Look, text: str) -> None:
+    assert (await probed(Manners(greeting=text.encode() + b"\r\n"))).codes() == ("greeting_refused",)
