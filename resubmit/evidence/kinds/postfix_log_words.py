@@ -17,21 +17,25 @@ _WORDS = frozenset(
     ["warning", "error", "fatal", "panic", "info", "statistics", "message", "table", "connect", "TLSRPT"]
 )
 
-_DELIVERY = re.compile(
-    r"to=<(?P<to>.*?)>, (?:orig_to=<(?P<original>.*?)>, )?(?P<fields>(?:\w+=[^,]*, )*?)"
-    r"status=(?P<status>[A-Za-z-]+)(?:,? \(?(?P<text>.*))?$",
-    re.DOTALL,
-)
+_NEXT = r"(?:relay|conn_use|delays?|dsn|tls|status)="
+_TO = re.compile(rf"to=<(.*?)>, (?=orig_to=<|{_NEXT})", re.DOTALL)
+_ORIGINAL = re.compile(rf"orig_to=<(.*?)>, (?={_NEXT})", re.DOTALL)
+_STATUS = re.compile(r"(?<![^ ,])status=([A-Za-z-]+)(?:,? \(?(.*))?$", re.DOTALL)
 _FIELD = re.compile(r"(\w+)=([^,]*), ")
 _HOST_SAID = re.compile(
     r"(?:host|connect to|connection with|conversation with|server) (\S+\[[^\]]*\](?::\d+)?)"
 )
 _REFUSAL = re.compile(
-    r"(?P<what>(?:milter-)?(?:reject|hold|discard)): (?P<stage>.*?) from (?P<client>\S+?)[:;]+ "
-    r"(?P<middle>.*?)from=<(?P<sender>.*?)>,? to=<(?P<to>.*?)>(?P<behind>.*)$",
+    r"(?P<what>(?:milter-)?(?:reject|hold|discard)): (?P<stage>.*?) from (?P<client>[^\s;:]\S*?)[:;]+ "
+    r"(?P<said>.*)$",
     re.DOTALL,
 )
-_BEHIND = re.compile(r",? (?:proto|helo|orig_to|sasl_\w+)=(?:<[^>]*>|[^\s:,]*)")
+_ENVELOPE = re.compile(
+    r"(?:^|; ?)(?:from=<(?P<sender>.*?)>)?(?:,? ?to=<(?P<to>.*?)>(?=,? \w+=|$))?"
+    r"(?:,? ?\b(?:proto|helo|orig_to|sasl_\w+)=(?:<.*?>|[^\s:,]*)(?=[\s:,]|$))*(?P<behind>(?::.*)?\s*)$",
+    re.DOTALL,
+)
+_LONGEST_REFUSAL = 4_096
 _HEADER = re.compile(r"\b((?:header|body|mime-header|nested-header) )\S.*?( from \S+; from=<)", re.DOTALL)
 QUEUED_AS = re.compile(r"\bqueued as ([A-Za-z0-9]{5,25})\b")
 _FORWARDED_AS = re.compile(r"^forwarded as ([A-Za-z0-9]{5,25})\b")
@@ -100,11 +104,17 @@ def queue_id(text: str) -> tuple[str, str]:
 
 def delivery(text: str) -> Delivery | None:
     """The fields of a delivery line, its queue id taken off; None when it is none or was cut off."""
-    found = _DELIVERY.match(text)
+    # Step by step, each in one direction: an address may hold `>`, and the time must not grow with tries.
+    to = _TO.match(text)
+    if to is None:
+        return None
+    original = _ORIGINAL.match(text, to.end())
+    begins = original.end() if original else to.end()
+    found = _STATUS.search(text, begins)
     if found is None:
         return None
-    fields = dict(_FIELD.findall(found["fields"]))
-    said = (found["text"] or "").strip()
+    fields = dict(_FIELD.findall(text[begins : found.start()]))
+    said = (found[2] or "").strip()
     said = said[:-1] if said.endswith(")") else said
     try:
         took = round(float(fields["delay"]) * 1000)
@@ -112,10 +122,10 @@ def delivery(text: str) -> Delivery | None:
         took = None
     dsn = fields.get("dsn", "")
     return Delivery(
-        to=found["to"],
-        original=found["original"] or "",
+        to=to[1],
+        original=original[1] if original else "",
         relay=fields.get("relay", "none"),
-        status=found["status"].lower(),
+        status=found[1].lower(),
         text=said.strip(),
         dsn=dsn if re.fullmatch(r"[245]\.\d{1,3}\.\d{1,3}", dsn) else "",
         took=took if took is not None and 0 <= took < 10**11 else None,
@@ -125,12 +135,18 @@ def delivery(text: str) -> Delivery | None:
 
 def refusal(text: str) -> Refusal | None:
     """What was refused, held or dropped on its way in; the reason alone, never a header's text."""
-    found = _REFUSAL.match(text)
+    found = _REFUSAL.match(text[:_LONGEST_REFUSAL])
     if found is None:
         return None
-    middle, behind = found["middle"].strip(" ;"), _BEHIND.sub("", found["behind"]).strip()
-    said = behind[1:].strip() if behind.startswith(":") else middle
-    return Refusal(found["what"].rpartition("-")[2], found["sender"], found["to"], said or middle)
+    envelope = _ENVELOPE.search(found["said"])
+    said = found["said"][: envelope.start()] if envelope else found["said"]
+    behind = envelope["behind"].strip() if envelope else ""
+    return Refusal(
+        what=found["what"].rpartition("-")[2],
+        sender=(envelope["sender"] or "") if envelope else "",
+        to=(envelope["to"] or "") if envelope else "",
+        text=behind[1:].strip() or said.strip(" ;"),
+    )
 
 
 def without_headers(text: str) -> str:

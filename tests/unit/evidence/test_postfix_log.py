@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import time
 from dataclasses import replace
 from datetime import UTC
 from pathlib import Path
@@ -175,6 +176,29 @@ def test_a_line_that_is_cut_anywhere_gives_evidence_or_is_set_aside() -> None:
                 list(Machine(READING).line(line[:end], "line 1"))
 
 
+HOSTILE = {
+    "refused": "reject: RCPT from x[192.0.2.1]: 5" + "; from=<a> to=<b> proto=x helo=<" * 500,
+    "refused again": "reject: RCPT from x[192.0.2.1]: 5; from=<" + "> to=<" * 2500,
+    "client": "reject: " + "RCPT from x: " * 1200,
+    "address": "to=<" + ">, a=b, " * 1800,
+    "two addresses": "to=<" + ">, orig_to=<" * 1200,
+    "fields": "to=<a>, " + "a=b, status" * 1400,
+    "status": "to=<a>, relay=b, status=" * 600,
+    "certificate": "certificate verification failed for " + "a: " * 5000,
+    "header": "hold: header " + " from a; from=" * 1200,
+    "words": "x " * 8000,
+    "replies": "to=<a@b>, relay=none, status=bounced (host " + "a[1] said: 550-" * 1000,
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
+def test_a_line_made_to_take_long_does_not(text: str) -> None:
+    machine, begun = Machine(READING), time.process_time()
+    for start in (at("A0A252203A8: "), at(""), ""):
+        list(machine.line((start + text).encode(), "line 1"))
+    assert time.process_time() - begun < 2
+
+
 class TestYears:
     @staticmethod
     def read(now: str, *stamps: str, grows: bool = False, zone: str = "UTC") -> list[str | None]:
@@ -227,10 +251,10 @@ class TestYears:
     ) -> None:
         times = [NOW - 3_000 * DAY + span // 1000 * 1000 for span in sorted(spans)]
         dense: list[Ms] = []
-        for time in [*times, NOW]:  # a line at least every hundred days
-            while dense and time - dense[-1] > 100 * DAY:
+        for when in [*times, NOW]:  # a line at least every hundred days
+            while dense and when - dense[-1] > 100 * DAY:
                 dense.append(dense[-1] + 100 * DAY)
-            dense.append(time)
+            dense.append(when)
 
         def line(when: Ms) -> str:
             stamp = to_datetime(when).strftime("%b %e %H:%M:%S")
