@@ -125,7 +125,10 @@ def of_answer(status: int, body: bytes, wait: Ms | None = None) -> Problem:
         )
     if status == 403:
         text = f"the application may not read message traces ({said})"
-        advice = f"{_CONSENT}; if it has both, the service principal was made within the last hours: wait"
+        advice = (
+            f"{_CONSENT}; if it has both: the service principal may be only hours old (wait), and some tenants "
+            "ask for the directory role Global Reader, too"
+        )
         return Problem(Step.PERMISSION, Then.SETUP, text, advice)
     if status == 429:
         text = "the tenant's limit of 100 requests in 5 minutes is reached"

@@ -3,6 +3,7 @@
     accept    from an intake to the journal
     deliver   what is due goes out
     observe   evidence comes in
+    trace     Graph's message trace is asked
     watch     destinations are looked at
     recover   gates, incidents and jobs
     obey      what people ask for

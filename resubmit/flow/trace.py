@@ -130,12 +130,12 @@ class Trace:
             await self._journal.covered(Coverage(graph.SOURCE, window.since, window.until, asked_at))
         await self._asking.well(asked_at)
         await self._asking.save()
-        late = Lateness(self._asking.memory.late)
+        lateness = Lateness(self._asking.memory.late)
         told = {"pages": len(seen), "rows": rows, "ours": ours, "whole": window.whole}
-        log.info(logbook.TRACE_ANSWERED, **told, late=late.within(95))
-        if late.is_beyond(self._trace_lag) and not self._told_late:
+        log.info(logbook.TRACE_ANSWERED, **told, late=lateness.within(95))
+        if lateness.is_beyond(self._trace_lag) and not self._told_late:
             self._told_late = True
-            log.warning(logbook.TRACE_LATE, minutes=late.within(95), trace_lag=self._trace_lag // MINUTE)
+            log.warning(logbook.TRACE_LATE, minutes=lateness.within(95), trace_lag=self._trace_lag // MINUTE)
         return True
 
     async def _take(self, rows: tuple[Evidence, ...]) -> tuple[int, list[Ms | None]]:

@@ -5,7 +5,8 @@
     errors     Graph's error object: unreadable, with its text
 
 Read are a page as it came, pages in an array or one a line, rows alone, rows with their events inside, the
-answers of a $batch, and ConvertTo-Json of Get-Mg…Trace and Get-MessageTrace[Detail][V2].
+answers of a $batch, ConvertTo-Json of Get-Mg…Trace and Get-MessageTrace[Detail][V2], the former reporting web
+service's answers, and what log collectors make of any of these, as long as the row is an object of its own.
 
 Promises: names are found without case; memory does not grow with the file.
 
@@ -103,8 +104,12 @@ class Reader:
         if not name:
             self.pages += _is_page(values)
             holds_others = any(isinstance(value, dict | list) for value in values.values())
-            if _looks_like_one(values) if part.around else not (holds_others or _is_page(values)):
-                yield self._reading.unreadable(place, "neither a row nor an event of a trace", _raw(values))
+            on_a_page = all(name.startswith("@odata.") for page in part.around for name in page)
+            if on_a_page and (part.around or not (holds_others or _is_page(values))):
+                if not part.around or _looks_like_one(values):
+                    yield self._reading.unreadable(
+                        place, "neither a row nor an event of a trace", _raw(values)
+                    )
             return
         fields = [_text(value) for value in values.values()]
         fields, form = self._with_what_stands_around(part, fields, form, recipient)
@@ -230,6 +235,7 @@ def _cell(fields: Sequence[str], columns: Mapping[str, int], name: str) -> str:
 def _text(value: Any) -> str:
     """A value as a CSV's cell would hold it."""
     if isinstance(value, str):
+        value = value.replace("\\u003c", "<").replace("\\u003e", ">")  # escaped twice
         if dotnet := _DOTNET_DATE.fullmatch(value.strip()):
             try:
                 return rfc3339(int(dotnet[1])) or ""
