@@ -8,10 +8,11 @@ from __future__ import annotations
 import re
 
 from resubmit.evidence.base import Reading
+from resubmit.evidence.kinds.dsn_dialects import says
 from resubmit.evidence.kinds.dsn_fields import Report
 from resubmit.evidence.kinds.dsn_other import from_program
 from resubmit.evidence.kinds.dsn_returned import Original
-from resubmit.evidence.mime import Part
+from resubmit.evidence.mime import Part, words
 from resubmit.evidence.stamps import Culture
 from resubmit.model.evidence import Evidence, Holder, Meaning, Source, Status
 from resubmit.model.moment import DAY, Ms
@@ -58,7 +59,8 @@ class About:
             reference = reference or mail.first("references").rpartition(" ")[2]
         self._message_id = original.message_id or named or _id_in(reference)
         sender = _ADDRESS.search(report.get("x-postfix-sender")) or _ADDRESS.search(original.sender)
-        sender = sender or _ADDRESS.search(mail.first("to"))
+        if sender is None and says("report", "from", words(mail.first("from"))):
+            sender = _ADDRESS.search(mail.first("to"))  # a report goes to whom the mail came from
         self._sender = sender[0] if sender else ""
         self._queue_id = report.get("x-postfix-queue-id")
 

@@ -42,6 +42,10 @@ _SURE_HEADER = re.compile(
     re.IGNORECASE,
 )
 _ORIGINAL = re.compile(r"\((?:ultimately )?(?:generated|expanded) from:? <?([^<>()\s]+)>?\)", re.IGNORECASE)
+_QUOTED_MAIL = re.compile(
+    r"\W{0,4}(?:Sent|Gesendet|Envoyé|Enviado|Inviato|Verzonden|送信日時)\s{0,2}:", re.IGNORECASE
+)
+"""What Outlook writes above a mail that somebody forwards: that is the report, not what came back."""
 _COMMAND = re.compile(
     r"\W*(?:>>>|sent <<<|in:|c:)\s*(?P<verb>[A-Z]{4}[^:<]*)(?::?\s*<(?P<address>[^<>]*)>)?", re.I
 )
@@ -104,7 +108,9 @@ def returned_in(text: str) -> str:
 def _end(lines: list[str]) -> tuple[int, int]:
     """The line at which a notice ends, and the one at which the returned message begins."""
     for number, line in enumerate(lines):
-        if is_returned_line(line):
+        if is_returned_line(line) and not any(
+            _QUOTED_MAIL.match(near) for near in lines[number + 1 : number + 7]
+        ):
             begins = number + 1
             while begins < len(lines) and (not lines[begins].strip() or _SECTION.fullmatch(lines[begins])):
                 begins += 1
