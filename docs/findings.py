@@ -19,6 +19,13 @@ They stand in the order of the conversation: what comes first hides what comes a
 Whether a finding is a fault or a warning depends on the level that is asked for:
 at level `encrypt` what is wrong with a certificate is a warning only, at `certificate` it is a fault, and at
 `domain` its name has to fit too.
+
+A look is one connection to each address, which ends before any mail is sent: after MAIL, and RCPT where a
+`probe_recipient` is set, come RSET and QUIT. Where STARTTLS is missing, `MAIL FROM:<>` in clear tells whether
+it is withheld. A second connection is made, up to its handshake, where the first one's failed without a
+reason (it offers every version and cipher), and where it stands on an ECDSA certificate or on a cipher that
+Exchange Online does not document (it offers the documented ones alone).
+
 What Exchange Online says when it meets the same is in the last column, where it is published;
 [causes.md](causes.md) has every other text.
 """
