@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, field
 _MOST_PENDING = 2_000
 _MOST_RECIPIENTS = 2_000
 _REPLY = re.compile(r"\s*([2-5]\d\d)(?:([ -])(.*))?$", re.DOTALL)
+_OF_MAIL = re.compile(r"250[ -]2\.1\.0 .*\bsender\b", re.IGNORECASE)
 _PATH = re.compile(
     r"(?:FROM|TO)\s*:\s*(?:<((?:\"[^\"]*\"|[^<>\"])*)>|(\S*))\s*(.*)$", re.IGNORECASE | re.DOTALL
 )
@@ -103,6 +104,9 @@ class Conversation:
             told += self._begin(text)
             asked.of = self.mail
         elif verb == "RCPT":
+            if self.mail.over and not self.mails:  # the log begins behind its MAIL
+                self.mail, self.mails = Transaction(), 1
+                asked.of = self.mail
             asked.address, rest = _path(text)
             asked.original = _original(rest)
             self.mail.asked += 1
@@ -207,6 +211,8 @@ class Conversation:
     def _answer(self, code: int, text: str) -> list[Told]:
         if not self._asked:
             return self._unprompted(code, text)
+        if _OF_MAIL.match(text) and not any(asked.verb == "MAIL" for asked in self._asked):
+            return []  # to a MAIL that came before the log begins
         self._pass_to(_belongs(code, text))
         asked = self._asked.popleft()
         mail = asked.of or self.mail

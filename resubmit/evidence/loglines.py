@@ -61,14 +61,26 @@ def text_of(line: bytes) -> str:
         text = line.decode("utf-8")
     except UnicodeDecodeError:
         text = line.decode("cp1252", errors="replace")
-    return text.strip("\ufeff\0\r\n").replace("\0", "")
+    return text.strip("\ufeff\0\r\n").replace("\0", "").strip()
+
+
+_HEADER = re.compile(r"#?\s*(Software|Version|Log-type|Date|Fields):\s*(.*)", re.IGNORECASE | re.DOTALL)
+MOST_ASIDE = 12
+"""Lines before the first that is a log's: a heading, or what somebody wrote above an excerpt."""
+
+
+def header_of(text: str) -> tuple[str, str] | None:
+    """A header line's name in lower case and its value; pages that show logs tend to lose the `#`. None for
+    a line that is none."""
+    found = _HEADER.match(text)
+    return (found[1].lower(), found[2].strip()) if found else None
 
 
 def head_lines(head: bytes, limit: int = 200) -> list[str]:
     """The first lines of a file that begins so, blank ones left out."""
     text = head.decode(encoding_of_head(head), errors="replace")
-    found = (line.strip("\ufeff\0\r") for line in text.split("\n"))
-    return [line for line in found if line.strip()][:limit]
+    found = (line.strip("\ufeff\0\r").strip() for line in text.split("\n"))
+    return [line for line in found if line][:limit]
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,17 @@ from typing import BinaryIO
 
 from resubmit.evidence.base import RAW_LIMIT, Item, Reading
 from resubmit.evidence.kinds.exchange_smtp_log_session import Row, Session, endpoint
-from resubmit.evidence.loglines import LONGEST, CsvLines, CsvRow, NoRow, head_lines, lines, text_of
+from resubmit.evidence.loglines import (
+    LONGEST,
+    MOST_ASIDE,
+    CsvLines,
+    CsvRow,
+    NoRow,
+    head_lines,
+    header_of,
+    lines,
+    text_of,
+)
 from resubmit.evidence.stamps import Culture
 from resubmit.model.evidence import Source
 from resubmit.model.moment import Ms
@@ -45,7 +55,7 @@ _COLUMNS = [
 ]
 _NEEDED = {"date-time", "session-id", "event", "data"}
 _ROW = re.compile(r'"?\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[\d.]*Z?"?,')
-_KIND = re.compile(r"#Log-type:\s*SMTP (Send|Receive) Protocol Log", re.IGNORECASE)
+_KIND = re.compile(r"SMTP (Send|Receive) Protocol Log", re.IGNORECASE)
 _MOST_COLUMNS = 50
 _MOST_SESSIONS = 4_000
 _MOST_OFFERED = 20_000
@@ -54,16 +64,16 @@ MEMORY_LIMIT = 256 * 1024
 
 def sniff(head: bytes, name: str) -> bool:
     """Whether one of the first lines is such a log's header or row."""
+    aside = 0
     for line in head_lines(head):
-        if line.startswith("#"):
-            if _columns(line) or re.match(r"#Log-type:\s*SMTP \w+ Protocol Log", line, re.IGNORECASE):
-                return True
-            if re.match(r"#(?:Log-type|Fields):", line, re.IGNORECASE):
-                return False
-        elif _ROW.match(line):
+        header = header_of(line)
+        if header is not None and header[0] in ("log-type", "fields"):
+            return bool(_columns(header[1]) or _KIND.fullmatch(header[1]))
+        if _ROW.match(line):
             return _is_row(line)
-        else:
-            return False
+        aside += header is None
+        if aside > MOST_ASIDE or (header is None and line.count(",") > 5):
+            return False  # another kind's table
     return False
 
 
@@ -72,13 +82,13 @@ def _is_row(line: str) -> bool:
         fields = next(csv.reader([line]), [])
     except csv.Error:
         return False
-    return 8 <= len(fields) <= 9 and fields[6] in ("+", "-", ">", "<", "*") and fields[3].isdigit()
+    # Pages that show logs tend to lose the `*`.
+    return 8 <= len(fields) <= 9 and fields[6] in ("+", "-", ">", "<", "*", "") and fields[3].isdigit()
 
 
-def _columns(line: str) -> list[str]:
+def _columns(value: str) -> list[str]:
     """The columns a `#Fields` line names, where they are a protocol log's."""
-    found = re.match(r"#Fields:\s*(.*)", line, re.IGNORECASE)
-    names = [name.strip().strip('"').lower() for name in found[1].split(",")] if found else []
+    names = [name.strip().strip('"').lower() for name in value.split(",")]
     return names if set(names) >= _NEEDED and len(names) <= _MOST_COLUMNS else []
 
 
@@ -114,13 +124,13 @@ class Machine:
         if len(line) > LONGEST:
             return [self._reading.unreadable(place, "the line is longer than a line of such a log")]
         text = text_of(line)
-        if text.startswith("#"):
-            items = self._done(self._csv.end())
-            if text[:8].lower() == "#fields:":
-                self._columns = _columns(text) or _COLUMNS
-            elif (kind := _KIND.match(text)) is not None:
+        header = header_of(text)
+        if header is not None or text.startswith("#"):
+            if header is not None and header[0] == "fields":
+                self._columns = _columns(header[1]) or _COLUMNS
+            elif header is not None and (kind := _KIND.fullmatch(header[1])) is not None:
                 self._sends = kind[1].lower() == "send"
-            return items
+            return self._done(self._csv.end())
         return self._done(self._csv.feed(text, place)) if text.strip() else ()
 
     def end(self) -> Iterable[Item]:

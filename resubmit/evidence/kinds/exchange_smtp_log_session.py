@@ -48,6 +48,14 @@ class Row:
     raw: str
 
 
+def _closed(context: str) -> str:
+    """How the end of a connection is called: `Remote(SocketError)`."""
+    found = re.match(r"(remote|local)?\W*(\w*)", context.strip(), re.IGNORECASE)
+    who, why = (found[1] or "", found[2]) if found else ("", "")
+    by = {"remote": " by the peer", "local": " by this server"}.get(who.lower(), "")
+    return f"connection closed{by}" + (f" ({why})" if why and who else "")
+
+
 def endpoint(text: str) -> str:
     """The address of `192.0.2.1:25` or `[2001:db8::1]:25`, "" for none."""
     found = re.fullmatch(r"\[?([0-9A-Fa-f.:%\w]*?)\]?(?::\d{1,5})?", text.strip())
@@ -86,9 +94,7 @@ class Session:
         if row.event == "*":
             self._note(row)
         elif row.event == "-":
-            who = row.context.strip().lower()
-            by = {"remote": "by the peer", "local": "by this server"}.get(who, "")
-            items = self._items(self._talk.closed(f"connection closed {by}".strip()), row)
+            items = self._items(self._talk.closed(_closed(row.context)), row)
             return items + self._outcome(row)
         elif row.context or row.data:
             self._note(row)
@@ -162,7 +168,8 @@ class Session:
         code, enhanced = codes(told.text)
         code = told.code if told.code is not None else code
         queued = _QUEUED.search(told.text) if told.how == "taken" else None
-        message_id = self._message_id or (message_id_of(queued[1]) if queued else "")
+        replied = message_id_of(queued[1]) if queued else ""
+        message_id = (self._message_id or replied) if self._sends else (replied or self._message_id)
         status = self._status(told, code, row)
         faulty = status in (Status.DEFERRED, Status.FAILED, Status.EXPIRED)
         key = f"{self._record} {message_id}" if message_id else ""

@@ -26,7 +26,17 @@ from resubmit.evidence.base import RAW_LIMIT, Item, Reading
 from resubmit.evidence.kinds import exchange_tracking_log_words as words
 from resubmit.evidence.kinds.exchange_tracking_log_rows import Rows
 from resubmit.evidence.kinds.exchange_tracking_log_table import MEMORY_LIMIT, Mails
-from resubmit.evidence.loglines import LONGEST, CsvLines, CsvRow, NoRow, head_lines, lines, text_of
+from resubmit.evidence.loglines import (
+    LONGEST,
+    MOST_ASIDE,
+    CsvLines,
+    CsvRow,
+    NoRow,
+    head_lines,
+    header_of,
+    lines,
+    text_of,
+)
 from resubmit.model.evidence import Source
 
 SOURCE = Source.EXCHANGE_TRACKING_LOG
@@ -38,16 +48,16 @@ _MOST_COLUMNS = 200
 
 def sniff(head: bytes, name: str) -> bool:
     """Whether one of the first lines is such a log's header or row."""
+    aside = 0
     for line in head_lines(head):
-        if line.startswith("#"):
-            if _columns(line) or re.match(r"#Log-type:\s*Message Tracking Log", line, re.IGNORECASE):
-                return True
-            if re.match(r"#(?:Log-type|Fields):", line, re.IGNORECASE):
-                return False
-        elif _ROW.match(line):
+        header = header_of(line)
+        if header is not None and header[0] in ("log-type", "fields"):
+            return bool(_columns(header[1])) or header[1].lower() == "message tracking log"
+        if _ROW.match(line):
             return _is_row(line)
-        else:
-            return False
+        aside += header is None
+        if aside > MOST_ASIDE or (header is None and line.count(",") > 5):
+            return False  # another kind's table
     return False
 
 
@@ -59,10 +69,9 @@ def _is_row(line: str) -> bool:
     return len(fields) > 12 and words.is_tracking(fields[7], fields[8])
 
 
-def _columns(line: str) -> list[str]:
+def _columns(value: str) -> list[str]:
     """The columns a `#Fields` line names, where they are a tracking log's."""
-    found = re.match(r"#Fields:\s*(.*)", line, re.IGNORECASE)
-    names = [name.strip().strip('"').lower() for name in found[1].split(",")] if found else []
+    names = [name.strip().strip('"').lower() for name in value.split(",")]
     return names if set(names) >= _NEEDED and len(names) <= _MOST_COLUMNS else []
 
 
@@ -95,11 +104,11 @@ class Machine:
         if len(line) > LONGEST:
             return [self._reading.unreadable(place, "the line is longer than a line of such a log")]
         text = text_of(line)
-        if text.startswith("#"):
-            items = self._done(self._csv.end())
-            if text[:8].lower() == "#fields:":
-                self._columns = _columns(text)
-            return items
+        header = header_of(text)
+        if header is not None or text.startswith("#"):
+            if header is not None and header[0] == "fields":
+                self._columns = _columns(header[1])
+            return self._done(self._csv.end())
         return self._done(self._csv.feed(text, place)) if text.strip() else ()
 
     def end(self) -> Iterable[Item]:
@@ -128,13 +137,15 @@ class Machine:
             if isinstance(row, NoRow):
                 items.append(self._reading.unreadable(row.place, row.reason, row.raw))
                 continue
-            columns = self._columns
-            if len(row.fields) != len(columns):
-                columns = words.LAYOUTS.get(len(row.fields), [])
+            columns, fields = self._columns, row.fields
+            if len(fields) != len(columns):
+                columns = words.LAYOUTS.get(len(fields), [])
             if not columns:
+                columns, fields = self._columns, words.rejoined(fields, self._columns)
+            if len(fields) != len(columns) or not columns:
                 told = f"the row has {len(row.fields)} fields, the header {len(self._columns)}"
                 items.append(self._reading.unreadable(row.place, told, row.raw))
                 continue
-            cells = dict(zip(columns, row.fields, strict=True))
+            cells = dict(zip(columns, fields, strict=True))
             items += self._rows.read(cells, row.place, row.raw[:RAW_LIMIT])
         return items

@@ -41,8 +41,9 @@ _SINCE_2013 = [
     *_SINCE_2010[_MESSAGE_ID:],
     *["transport-traffic-type", "log-id", "schema-version"],
 ]
-LAYOUTS = {len(names): names for names in (_OLDEST, _SINCE_2010, _SINCE_2013)}
-"""The columns of the versions (2007, 2010, 2013 and later) by their number, for rows without a header."""
+LAYOUTS = {len(names): names for names in (_OLDEST, _SINCE_2010, _SINCE_2013[:-3], _SINCE_2013)}
+"""The columns of the versions (2007, 2010, 2013 at first, and later) by their number, for rows without a
+header."""
 
 _EVENTS = {
     "taken": "RECEIVE SUBMIT CLIENTSUBMISSION",
@@ -99,7 +100,9 @@ UNSAID = {
 """What an event says itself where its row gives no reason."""
 
 _INTERNAL = re.compile(
-    r"intra-organization smtp send connector|smtprelaywithin|mailbox ?delivery", re.IGNORECASE
+    r"intra-organization smtp send connector|inbound proxy internal send connector|smtprelaywithin"
+    r"|client proxy send connector|mailbox ?delivery",
+    re.IGNORECASE,
 )
 _STATUS_BEGINS = re.compile(r"\s*(?:[245]\d\d(?:[ -]|$)|[\[{]+LED|\[\{|(?:To|Cc|Bcc)\s*$|$)", re.IGNORECASE)
 _REPLY = re.compile(r"(?:^|[;\s\"'\[{=])([2345]\d\d[ -](?:[245]\.\d{1,3}\.\d{1,3}\b)?.*)", re.DOTALL)
@@ -115,6 +118,19 @@ def kind_of(event: str) -> str:
 def is_tracking(source: str, event: str) -> bool:
     """Whether these two stand in a row of a tracking log."""
     return source in _SOURCES and event in _KIND_OF
+
+
+def rejoined(fields: list[str], columns: list[str]) -> list[str]:
+    """The fields of a row with too many of them: a subject whose commas nobody quoted is one again."""
+    extra = len(fields) - len(columns)
+    known = {"source", "event-id", "message-subject"} <= set(columns)
+    if extra <= 0 or not known:
+        return fields
+    source, event = (fields[columns.index(name)] for name in ("source", "event-id"))
+    if not is_tracking(source, event):
+        return fields
+    at = columns.index("message-subject")
+    return [*fields[:at], ",".join(fields[at : at + extra + 1]), *fields[at + extra + 1 :]]
 
 
 def is_internal(connector: str) -> bool:

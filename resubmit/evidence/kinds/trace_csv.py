@@ -56,7 +56,7 @@ def sniff(head: bytes, name: str) -> bool:
 def _find_header(lines: list[str]) -> _Header | None:
     for number, line in enumerate(lines, 1):
         line = line.strip("\ufeff\r\n")
-        if not line.strip() or line.startswith("#") or len(line) > 20_000:  # `#TYPE`; `#Fields` is a log
+        if not line.strip() or line.startswith(("#", "Fields:")) or len(line) > 20_000:  # `#TYPE`, logs
             continue
         best: _Header | None = None
         for separator in SEPARATORS:
