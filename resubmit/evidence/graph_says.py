@@ -126,8 +126,8 @@ def of_answer(status: int, body: bytes, wait: Ms | None = None) -> Problem:
     if status == 403:
         text = f"the application may not read message traces ({said})"
         advice = (
-            f"{_CONSENT}; if it has both: the service principal may be only hours old (wait), and some tenants "
-            "ask for the directory role Global Reader, too"
+            f"{_CONSENT}; if it has both: the service principal may be only hours old (wait), and some "
+            "tenants ask for the directory role Global Reader, too"
         )
         return Problem(Step.PERMISSION, Then.SETUP, text, advice)
     if status == 429:

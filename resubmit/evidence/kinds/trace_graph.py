@@ -103,13 +103,8 @@ class Reader:
         name, form = self._form(values)
         if not name:
             self.pages += _is_page(values)
-            holds_others = any(isinstance(value, dict | list) for value in values.values())
-            on_a_page = all(name.startswith("@odata.") for page in part.around for name in page)
-            if on_a_page and (part.around or not (holds_others or _is_page(values))):
-                if not part.around or _looks_like_one(values):
-                    yield self._reading.unreadable(
-                        place, "neither a row nor an event of a trace", _raw(values)
-                    )
+            if self._was_to_be_a_row(part):
+                yield self._reading.unreadable(place, "neither a row nor an event of a trace", _raw(values))
             return
         fields = [_text(value) for value in values.values()]
         fields, form = self._with_what_stands_around(part, fields, form, recipient)
@@ -121,6 +116,15 @@ class Reader:
                     yield self._reading.unreadable(place, reason, _raw(values))
                 continue
             yield item
+
+    @staticmethod
+    def _was_to_be_a_row(part: Record) -> bool:
+        """Whether an object that is no row stands where one should: on a page, or in the file alone."""
+        if not part.around:
+            holds_others = any(isinstance(value, dict | list) for value in part.values.values())
+            return not (holds_others or _is_page(part.values))
+        on_a_page = all(name.startswith("@odata.") for page in part.around for name in page)
+        return on_a_page and _looks_like_one(part.values)
 
     def _form(self, values: Mapping[str, Any]) -> tuple[str, trace_rows.Form]:
         """How an object with these names is read; "" for none of ours."""
@@ -235,13 +239,13 @@ def _cell(fields: Sequence[str], columns: Mapping[str, int], name: str) -> str:
 def _text(value: Any) -> str:
     """A value as a CSV's cell would hold it."""
     if isinstance(value, str):
-        value = value.replace("\\u003c", "<").replace("\\u003e", ">")  # escaped twice
-        if dotnet := _DOTNET_DATE.fullmatch(value.strip()):
+        text: str = value.replace("\\u003c", "<").replace("\\u003e", ">")  # escaped twice
+        if dotnet := _DOTNET_DATE.fullmatch(text.strip()):
             try:
                 return rfc3339(int(dotnet[1])) or ""
             except OverflowError:
-                return value
-        return value
+                return text
+        return text
     if isinstance(value, dict):  # PowerShell 5.1: {"value": "/Date(…)/", "DisplayHint": 2, "DateTime": "…"}
         return _text(value.get("value")) if isinstance(value.get("value"), str) else ""
     return "" if value is None or isinstance(value, list | bool) else str(value)
