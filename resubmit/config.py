@@ -144,12 +144,13 @@ class Config:
             ca_file=str(destination.ca_file or found.ca_file),
             recipient=recipient,
             domains=domains,
+            revocation=given,
         )
 
     def endpoint_of_route(self, route: Route) -> Endpoint:
         """What the probe of a route looks at: its host, as strictly as the route itself."""
         name, ca_file = route.tls_name, str(route.ca_file or "")
-        return Endpoint(route.host, route.port, _PROBED[route.tls], name, ca_file)
+        return Endpoint(route.host, route.port, _PROBED[route.tls], name, ca_file, revocation=False)
 
     def endpoint_of_listener(self) -> Endpoint | None:
         """Our own listener as a client here meets it; None where it has no certificate or no fixed port."""
@@ -159,7 +160,7 @@ class Config:
         found = (host_port(text) for text in smtp.listen)
         host, port = next(((h, p) for h, p in found if p), ("", 0))
         near = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - read, not bound
-        return Endpoint(near, port, "encrypt") if port else None
+        return Endpoint(near, port, "encrypt", revocation=False) if port else None
 
     def destination_named(self, name: str) -> Destination:
         """The destination of that name; KeyError when there is none."""

@@ -127,6 +127,7 @@ def _chosen(endpoint: Endpoint, args: argparse.Namespace) -> Endpoint:
         level=args.level or endpoint.level,
         tls_domain=args.name if args.name is not None else endpoint.tls_domain,
         ca_file=args.ca_file or endpoint.ca_file,
+        revocation=endpoint.revocation or args.level is not None,
     )
 
 

@@ -42,7 +42,8 @@ def show(name: str, endpoint: Endpoint, verdict: Verdict, out: Output) -> None:
     """The whole report of one target."""
     out.line(f"{clean(label(name, endpoint))}: {coloured(verdict.health.upper(), verdict.health)}")
     wants = _WANTS.get(verdict.level, f"a trusted certificate for {endpoint.tls_domain or endpoint.host}")
-    out.text(f"level {verdict.level}: {wants}; looked at {when(verdict.checked_at)}", "  ")
+    by = f" (by {verdict.roots})" if verdict.roots and verdict.level in ("certificate", "domain") else ""
+    out.text(f"level {verdict.level}: {wants}{by}; looked at {when(verdict.checked_at)}", "  ")
     _findings(verdict.findings, out, "  ")
     for one in sorted(verdict.addresses, key=lambda a: _WORST_FIRST.index(a.health)):
         _address(one, verdict.checked_at, out)

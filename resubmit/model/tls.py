@@ -63,6 +63,8 @@ class Endpoint:
     wrong with it only warns). `tls_domain`: the connector's TlsDomain, "" for none. `ca_file`: a PEM file
     of roots instead of the public ones. `recipient`: whom the dry run names in RCPT, "" to stop before it.
     `domains`: mail domains that end there, whose published policies (MTA-STS) are read if it is their MX.
+    `revocation`: whether lists and responders are asked, as a connector does that validates; our own routes
+    ask none, so that a relay without a way to them still hands on.
     """
 
     host: str
@@ -72,6 +74,7 @@ class Endpoint:
     ca_file: str = ""
     recipient: str = ""
     domains: tuple[str, ...] = ()
+    revocation: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +95,8 @@ class AddressVerdict:
 class Verdict:
     """One look at an endpoint. `findings` that belong to no single address stand at the top.
 
-    reached: at least one address was spoken to (else `probe` exits 7).
+    reached: at least one address was spoken to (else `probe` exits 7). roots: name and date of the list that
+    certificates were verified against.
     """
 
     target: str
@@ -102,6 +106,7 @@ class Verdict:
     addresses: tuple[AddressVerdict, ...]
     findings: tuple[Finding, ...] = ()
     reached: bool = True
+    roots: str = ""
 
     def codes(self) -> tuple[str, ...]:
         """The codes of every finding that is not `info`, each once, in the order they would be mended."""

@@ -33,6 +33,8 @@ from resubmit.probe.seen import clean
 from resubmit.probe.signatures import digest_of, old_digest
 
 SOON: Ms = 30 * DAY
+WARNINGS = ("expiring_soon", "chain_misordered")
+"""Flaws that nobody refuses a chain for."""
 DYING: Ms = 24 * HOUR
 SAN_CEILING = 100
 _PUBLIC_POLICIES = "2.23.140.1."
@@ -76,7 +78,7 @@ def judged(
     best: tuple[Path, list[Flaw]] | None = None
     for path in ways(sent, roots):
         found = _of_path(path, roots, now, accepted=accepted)
-        if best is None or len(found) < len(best[1]):
+        if best is None or _weight(found) < _weight(best[1]):
             best = path, found
         if not best[1]:
             break
@@ -87,6 +89,11 @@ def judged(
     further = ways(sent, roots, fetched)[0] if fetched else path
     # what is beyond the chain as sent is not held against the server: only whether it leads to a root is
     return further, [*_trust(path, further, sent, roots), *found]
+
+
+def _weight(found: list[Flaw]) -> tuple[int, int]:
+    """How much speaks against a way: what keeps it from being taken first."""
+    return sum(one.code not in WARNINGS for one in found), len(found)
 
 
 def _of_path(path: Path, roots: Roots, now: Ms, *, accepted: bool) -> list[Flaw]:

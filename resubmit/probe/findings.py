@@ -155,6 +155,7 @@ def judge(
         addresses=judged,
         findings=tuple(_differences(counted, seen)),
         reached=any(one.connected for one in seen.addresses),
+        roots=seen.roots,
     )
     return own_clock.judged(verdict, seen)
 
@@ -221,8 +222,9 @@ def _certificates(
     )
     path, flaws = chain.judged(sent, roots, seen.at, accepted=handshake.verified, fetched=issuers)
     if gathered is not None:
-        others = revocation.signers(path, sent, roots)
-        flaws = [*flaws, *revocation.flaws(path, gathered, others, seen.at, is_public=roots.is_public)]
+        if endpoint.revocation:
+            others = revocation.signers(path, sent, roots)
+            flaws = [*flaws, *revocation.flaws(path, gathered, others, seen.at, is_public=roots.is_public)]
         if gathered.published is not None:
             above = [*sent[1:], *(link.certificate for link in path.links[1:])]
             flaws += policy.flaws(gathered.published, endpoint, sent[0], above)
@@ -240,7 +242,7 @@ def _of_flaw(flaw: Flaw, seen: Seen, roots: Roots, gate_closed: bool) -> Finding
     severity = flaw.severity or Severity.FAULT
     if flaw.severity is None and flaw.code in _OUR_WAY:
         severity = Severity.UNKNOWN
-    elif flaw.code in ("expiring_soon", "chain_misordered"):
+    elif flaw.code in chain.WARNINGS:
         is_dying = gate_closed and flaw.left is not None and flaw.left < DYING
         severity = Severity.FAULT if is_dying else Severity.WARNING
     elif flaw.code in ("untrusted_issuer", "chain_incomplete") and not roots.certificates:

@@ -72,6 +72,7 @@ class Gathering:
     deadline: float
     """On the loop's clock."""
     in_need: bool
+    revocation: bool = True
     lists: dict[str, Fetched] = field(default_factory=dict)
     answers: dict[tuple[str, int], Fetched] = field(default_factory=dict)
     issuers: dict[str, Fetched] = field(default_factory=dict)
@@ -90,6 +91,8 @@ class Gathering:
         if not sent:
             return
         fetched = await self._issuers(sent)
+        if not self.revocation:
+            return
         path, _ = chain.judged(
             sent, self.roots, self.clock.now(), accepted=seen.handshake.verified, fetched=fetched
         )

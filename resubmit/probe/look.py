@@ -41,7 +41,7 @@ async def look(
     except (UsageError, ssl.SSLError) as error:
         return findings.unknown(f"{endpoint.host}:{endpoint.port}", endpoint.level, clock.now(), str(error))
     deadline = loop.time() + timeout / 1000
-    gathering = Gathering(trusted, clock, deadline, in_need=gate_closed)
+    gathering = Gathering(trusted, clock, deadline, in_need=gate_closed, revocation=endpoint.revocation)
     asking = loop.create_task(_published(endpoint, dns, clock, deadline))
     try:
         seen = await starttls.look(

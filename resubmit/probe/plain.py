@@ -19,6 +19,7 @@ def verdict_plain(verdict: Verdict) -> dict[str, Any]:
         "findings": list(verdict.codes()),
         "details": [_finding(one) for one in verdict.findings],
         "reached": verdict.reached,
+        "roots": verdict.roots,
     }
 
 

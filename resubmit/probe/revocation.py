@@ -68,11 +68,12 @@ def asked(path: Path) -> list[Asked]:
 
 
 def signers(path: Path, sent: Sequence[x509.Certificate], roots: Roots) -> list[x509.Certificate]:
-    """Who may sign lists for the chain beside the issuers themselves: the roots, the CAs of the way, and what
-    one of those issued (RFC 5280 §6.3.3 (f): the signer needs a way of its own)."""
+    """Who may sign lists for the chain beside the issuers themselves: the CAs of the way, what one of those
+    issued, and roots that a certificate names (RFC 5280 §6.3.3 (f): a signer needs a way of its own)."""
     ours = [link.certificate for link in path.links[1:]]
+    named = [name for one in asked(path) for name in crl.points(one.certificate).issuers]
     beside = [one for one in sent[1:] if one not in ours and any(issued_by(one, ca) for ca in ours)]
-    return [*ours, *roots.certificates, *beside]
+    return [*ours, *(root for name in named for root in roots.named(name)), *beside]
 
 
 def flaws(

@@ -172,6 +172,13 @@ async def test_at_level_encrypt_revocation_only_warns(probed: Look) -> None:
     assert verdict.health is Health.HEALTHY
 
 
+async def test_a_route_of_our_own_asks_no_list(probed: Look) -> None:
+    """Its mail goes on whatever a list says, so a relay that can't reach one still looks healthy."""
+    web = Web()
+    verdict, _ = await looked(probed, web, at(), listing(answer(b"<html>")), revocation=False)
+    assert (verdict.health, found(verdict), web.asked) == (Health.HEALTHY, [], [])
+
+
 async def test_a_list_of_a_gigabyte_is_cut_in_bounded_memory(
     probed: Look, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -35,6 +35,7 @@ async def test_the_json_object_has_the_fields_of_the_contract(probed: Look) -> N
     found = json.loads(json.dumps(plain.verdict_plain(verdict)))
     assert {"target", "verdict", "checked_at", "level", "addresses", "findings"} <= set(found)
     assert found["verdict"] == "healthy"
+    assert found["roots"].startswith("CA file "), "what it was verified against"
     assert found["level"] == "domain"
     assert re.fullmatch(rf"{NAME}:\d+", found["target"])
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", found["checked_at"])
