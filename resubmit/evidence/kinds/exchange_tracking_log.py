@@ -23,6 +23,7 @@ from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
 from resubmit.evidence.base import RAW_LIMIT, Item, Reading
+from resubmit.evidence.kinds import exchange_tracking_log_export as export
 from resubmit.evidence.kinds import exchange_tracking_log_words as words
 from resubmit.evidence.kinds.exchange_tracking_log_rows import Rows
 from resubmit.evidence.kinds.exchange_tracking_log_table import MEMORY_LIMIT, Mails
@@ -44,10 +45,13 @@ SOURCE = Source.EXCHANGE_TRACKING_LOG
 _ROW = re.compile(r'"?\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[\d.]*Z?"?,')
 _NEEDED = {"date-time", "event-id", "recipient-address"}
 _MOST_COLUMNS = 200
+_HEAD = 64 * 1024
 
 
 def sniff(head: bytes, name: str) -> bool:
-    """Whether one of the first lines is such a log's header or row."""
+    """Whether one of the first lines is such a log's header or row, or that of its rows exported as CSV."""
+    if export.find(head) is not None:
+        return True
     aside = 0
     for line in head_lines(head):
         header = header_of(line)
@@ -77,6 +81,11 @@ def _columns(value: str) -> list[str]:
 
 def read(stream: BinaryIO, reading: Reading) -> Iterator[Item]:
     """What each row says, in the file's order."""
+    stream.seek(0)
+    exported = export.find(stream.read(_HEAD))
+    if exported is not None:
+        yield from export.read(stream, exported, reading)
+        return
     reader = Machine(reading)
     for number, line in lines(stream):
         yield from reader.line(line, f"line {number}")

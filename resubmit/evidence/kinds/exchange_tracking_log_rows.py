@@ -26,12 +26,13 @@ _SETTLED = (Status.DELIVERED, Status.FAILED, Status.EXPIRED, Status.FILTERED, St
 
 
 class Rows:
-    """Reads rows with what earlier ones told of their mails."""
+    """Reads rows with what earlier ones told of their mails. culture: how their times are printed; the log's
+    own are UTC."""
 
-    def __init__(self, reading: Reading, mails: Mails) -> None:
+    def __init__(self, reading: Reading, mails: Mails, culture: Culture | None = None) -> None:
         self._reading = reading
         self._mails = mails
-        self._culture = Culture(reading.timezone)
+        self._culture = culture or Culture()
 
     def read(self, cells: Mapping[str, str], place: str, raw: str) -> list[Item]:
         """What a row says; nothing where it only tells of the mail's way inside."""
@@ -39,7 +40,7 @@ class Rows:
         event = cells.get("event-id", "").upper()
         kind = words.kind_of(event)
         try:
-            at = self._culture.parse(cells.get("date-time", ""), utc=True)
+            at = self._culture.parse(cells.get("date-time", ""))
         except ValueError as error:
             return [self._reading.unreadable(place, str(error), raw)]
         if not event:

@@ -73,6 +73,8 @@ def _find_header(lines: list[str]) -> _Header | None:
 def _form(fields: list[str], columns: dict[str, int]) -> str:
     """Which form a header is of, "" for none."""
     known = columns.keys()
+    if {trace_words.fold(field) for field in fields} >= {"timestamp", "eventid", "recipients"}:
+        return ""  # Get-MessageTrackingLog: a server's own log, whose SEND may be an internal hop
     if "event" in known and known & {"message_id", "network"}:
         if "recipient_status" in known and "recipient" in known:
             return "extended"
