@@ -6,6 +6,7 @@ A report of one address fits a screen. Colours only on a terminal that wants the
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import PurePath
 
 from resubmit.cli.output import Output, wants_colour, when
 from resubmit.cli.table import Column, clean, counted
@@ -42,7 +43,8 @@ def show(name: str, endpoint: Endpoint, verdict: Verdict, out: Output) -> None:
     """The whole report of one target."""
     out.line(f"{clean(label(name, endpoint))}: {coloured(verdict.health.upper(), verdict.health)}")
     wants = _WANTS.get(verdict.level, f"a trusted certificate for {endpoint.tls_domain or endpoint.host}")
-    by = f" (by {verdict.roots})" if verdict.roots and verdict.level in ("certificate", "domain") else ""
+    roots = PurePath(verdict.roots).name if endpoint.ca_file else verdict.roots  # a path may be long
+    by = f" (by {roots})" if roots and verdict.level in ("certificate", "domain") else ""
     out.text(f"level {verdict.level}: {wants}{by}; looked at {when(verdict.checked_at)}", "  ")
     _findings(verdict.findings, out, "  ")
     for one in sorted(verdict.addresses, key=lambda a: _WORST_FIRST.index(a.health)):
