@@ -62,7 +62,9 @@ def _show(overview: Overview, out: Output, now: Ms, runs: bool | None) -> None:
     rows: list[list[object]] = []
     for d in overview.destinations:
         verdict = d.verdict or "not looked yet"
-        if d.findings:
+        if d.findings and verdict == "healthy":  # naming them would read as what is wrong
+            verdict += f", {counted(len(d.findings), 'warning')}"
+        elif d.findings:
             verdict += f": {', '.join(d.findings)}"
         days = "-" if d.days_left is None else f"{d.days_left}d"
         rows.append([f"destination {d.gate.name}", d.gate.state, verdict, days])
@@ -155,6 +157,8 @@ def _meant(what: str) -> str:
         return what
     if not isinstance(plain, dict):
         return what
+    if "again_of" in plain:
+        return f"{plain['recipient']} in {plain['message']}, by job {plain['job']}"
     asked = {**filter_object(plain.get("filter") or {}), **(plain.get("options") or {})}
     words = []
     for name, value in asked.items():

@@ -172,7 +172,7 @@ def add_recipient(
     used = connection.execute(_NUMBERS_USED, (message,)).fetchall()
     last = max((number for address, number in used if address_key(address) == wanted), default=0)
     _insert(connection, message, n, recipient, at, last)
-    event = "derived" if recipient.derived_from is not None else "added"
+    event = "derived" if recipient.derived_from is not None and recipient.again_of is None else "added"
     row = moves.find(connection, message, n)
     assert row is not None
     moves.tell(connection, message, n, at, event, row, row.state, why)

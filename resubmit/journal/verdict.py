@@ -38,8 +38,10 @@ select exists (select 1 from evidence where message = ? and n = ?)
     or exists (select 1 from evidence_link where message = ? and n = ?)
 """
 
+# A member has its group's attempt, whose reply was about the group; what is sent to itself is its own.
 _REPLY = """
-select a.event, a.cause, a.scope, a.mend, a.ended_at, r.derived_from
+select a.event, a.cause, a.scope, a.mend, a.ended_at, (
+    select 1 from attempt g where g.message = a.message and g.n = r.derived_from and g.offer = a.offer)
 from attempt a
 join recipient r on r.message = a.message and r.n = a.n
 where a.message = ? and a.n = ? and a.no = ?

@@ -103,4 +103,5 @@ def _words(row: Row) -> str:
     seen = f" at {rfc3339(observed_at)}" if observed_at is not None else ""
     words = reply_text(code, enhanced, text)
     by = f" ({why})" if why else ""
-    return f"{source} says {status}{seen}{by}" + (f": {words}" if words else "")
+    says = "knows it" if status == "none" else f"says {status}"
+    return f"{source} {says}{seen}{by}" + (f": {words}" if words else "")

@@ -11,7 +11,7 @@ import pytest
 from resubmit.journal import read
 from resubmit.journal.door import Journal
 from resubmit.journal.verbs import JobAsk
-from resubmit.model.evidence import Holder
+from resubmit.model.evidence import Cause, Holder, Mend, Scope
 from resubmit.model.filter import Filter
 from resubmit.model.moment import DAY, HOUR
 from resubmit.model.recipient import Event, RecipientKey, State
@@ -159,3 +159,24 @@ async def test_the_members_of_an_incident_stay_who_they_were(journal: Journal) -
     assert await journal.incident_counts(incident) == before
     assert before["recovered"] == 1
     assert before["duplicates"] == 0
+
+
+async def test_a_copy_of_a_groups_member_is_an_attempt_of_ours_to_itself(journal: Journal) -> None:
+    """What the group's own attempt was answered was about the group; what its copy is answered is its own."""
+    message = await delivered(journal)
+    member = await journal.add_recipient(
+        message, recipient("eve@contoso.com", due_at=None, derived_from=0), NOW, "a member"
+    )
+    await attempt(journal, message, Event.REPLY_FINAL, n=member, holder=None, deadline=None)
+    number = await job(journal, RecipientKey(message, member))
+    (made,) = await journal.send_again(number, [RecipientKey(message, member)], AT, UNTIL)
+    why = {"cause": Cause.CONNECTION, "scope": Scope.ROUTE, "mend": Mend.TIME}
+    await attempt(journal, message, Event.REPLY_DEFERRED, n=made.n, at=AT, due_at=AT + HOUR, **why)
+    (stands,) = await journal.standing([made])
+    assert (stands.state, stands.cause, stands.since) == (State.RETRYING, Cause.CONNECTION, AT + 1000)
+    with closing(read.connect(journal.folder)) as conn:
+        steps = [s.event for s in read.timeline(conn, message) if s.n == made.n]
+        assert steps == ["added", "attempt_started", "reply_deferred"]
+        view = read.message(conn, message, AT)
+        assert view is not None
+        assert view.recipients[made.n].derived_from == "ann@contoso.com"
