@@ -202,7 +202,7 @@ def without_marks(html: str) -> str:
     """An HTML part as lines of text, for mails that have nothing else."""
     text = re.sub(r"(?is)<(style|script|head)\b.*?(?:</\1>|$)", " ", html[:LIMIT])
     text = re.sub(r"(?i)<br\s*/?>|</?(?:p|div|tr|h\d|li|table|pre)\b[^<>]*>", "\n", text)
-    text = re.sub(r"<[^<>@]*>", " ", text)
+    text = re.sub(r"</?[A-Za-z!][A-Za-z0-9:-]*(?:\s[^<>]*)?/?>", " ", text)
     for mark, char in (("&lt;", "<"), ("&gt;", ">"), ("&quot;", '"'), ("&#39;", "'"), ("&nbsp;", " ")):
         text = text.replace(mark, char)
     return text.replace("&amp;", "&")

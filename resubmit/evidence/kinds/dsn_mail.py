@@ -75,6 +75,7 @@ def items_of(mail: Part, place: str, reading: Reading, depth: int = 0) -> Iterat
     found = _Found()
     _gather(mail, found, top=True)
     text = "\n".join(found.texts)[:_MOST_TEXT] or without_marks("\n".join(found.html)[:_MOST_TEXT])
+    text = _as_text(mail, text)
     items = list(_reported(mail, found, text, place, reading)) if found.statuses else []
     if not items and is_notification(text):
         items = list(items_of_json(text, reading))
@@ -100,6 +101,7 @@ def items_of(mail: Part, place: str, reading: Reading, depth: int = 0) -> Iterat
 
 def looks_like_report(text: str) -> bool:
     """Whether a text without a mail's header is a report's."""
+    text = _as_text(Part((), "text/plain"), text)
     if re.match(
         r"\s*(?:[A-Z][a-z]{2} [ \d]\d \d\d:|\d{4}-\d\d-\d\d|[#{\[]|[245]\d\d[ -]|[245]\.\d\.\d)", text
     ):
@@ -107,6 +109,12 @@ def looks_like_report(text: str) -> bool:
     if _INLINE_NEEDED.search(text):
         return True
     return says("report", "text", text) and bool(notice_of(text).told)
+
+
+def _as_text(mail: Part, text: str) -> str:
+    """A page that somebody saved out of a mail program, as text."""
+    is_page = not mail.fields and text.lstrip("\ufeff \t\n")[:1] == "<" and "<html" in text[:4096].lower()
+    return without_marks(text) if is_page else text
 
 
 def _gather(part: Part, found: _Found, *, top: bool = False) -> None:
