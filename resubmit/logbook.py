@@ -89,8 +89,8 @@ LOG_UNREADABLE = "log.unreadable"
 """A log can't be read, with the reason and what to do; it is tried again."""
 
 TRACE_ANSWERED = "trace.answered"
-"""Graph has answered for a span of time; with the rows, how many are about mail of ours, and within how many
-minutes 95 % of the rows were there."""
+"""Graph has answered for a span of time; with the rows, how many told something new of our mail, and within
+how many minutes 95 % of such rows were there."""
 TRACE_FAILED = "trace.failed"
 """Graph gave no answer; with the step of the set-up it is about, and what to do. Said once a reason."""
 TRACE_LATE = "trace.late"

@@ -32,6 +32,11 @@ def taken_at(standing: Standing) -> Ms:
     return min(known, default=standing.since)
 
 
+def may_want_details(row: Evidence) -> bool:
+    """Whether a row's events may say more than it does."""
+    return row.status in _TELLING
+
+
 def is_of_ours(candidates: Sequence[Candidate]) -> bool:
     """Whether a row may be about a mail of ours: of others nothing is kept."""
     return bool(candidates)

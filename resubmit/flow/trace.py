@@ -13,6 +13,7 @@ import structlog
 from resubmit import logbook
 from resubmit.clock import Clock
 from resubmit.evidence import graph, graph_details
+from resubmit.evidence.digest import digest_of
 from resubmit.evidence.graph import Open, Window
 from resubmit.evidence.graph_says import Problem
 from resubmit.evidence.matching import lookup_of
@@ -21,7 +22,7 @@ from resubmit.flow.asking import Asking
 from resubmit.flow.filing import Filing
 from resubmit.flow.wake import Wake
 from resubmit.journal.door import Journal
-from resubmit.journal.verbs import Coverage, Standing
+from resubmit.journal.verbs import Candidate, Coverage, Standing
 from resubmit.model.evidence import Evidence
 from resubmit.model.lateness import Lateness
 from resubmit.model.moment import MINUTE, SECOND, Ms
@@ -111,7 +112,7 @@ class Trace:
         url = graph.list_url(self._settings.endpoint, window, self._settings.from_ip)
         seen: frozenset[str] = frozenset()
         first_seen: list[Ms | None] = []
-        rows = ours = lost = 0
+        rows = new = lost = 0
         while url:
             page = await self._asking.page(url, seen)
             if isinstance(page, Problem):
@@ -122,7 +123,7 @@ class Trace:
             rows += len(page.rows)
             for start in range(0, len(page.rows), _BATCH):
                 taken, late = await self._take(page.rows[start : start + _BATCH])
-                ours += taken
+                new += taken
                 first_seen += late
         memory = graph.answered(self._asking.memory, window, len(seen), asked_at)
         self._asking.memory = graph.counted_late(memory, first_seen, asked_before, asked_at)
@@ -131,7 +132,7 @@ class Trace:
         await self._asking.well(asked_at)
         await self._asking.save()
         lateness = Lateness(self._asking.memory.late)
-        told = {"pages": len(seen), "rows": rows, "ours": ours, "whole": window.whole}
+        told = {"pages": len(seen), "rows": rows, "new": new, "whole": window.whole}
         log.info(logbook.TRACE_ANSWERED, **told, late=lateness.within(95))
         if lateness.is_beyond(self._trace_lag) and not self._told_late:
             self._told_late = True
@@ -139,16 +140,28 @@ class Trace:
         return True
 
     async def _take(self, rows: tuple[Evidence, ...]) -> tuple[int, list[Ms | None]]:
-        """File those that may be ours; how many, and when those not seen before were received."""
-        found = await self._journal.candidates([lookup_of(row) for row in rows])
-        ours = [(row, them) for row, them in zip(rows, found, strict=True) if graph_details.is_of_ours(them)]
+        """File those that may be ours and tell something new; how many, and when those of which nothing was
+        told before were received."""
+        digests = [digest_of(row) for row in rows]
+        known = await self._journal.is_known(graph.SOURCE, digests)
+        new = [row for row, digest in zip(rows, digests, strict=True) if digest not in known]
+        ours: list[Evidence] = []
         late: list[Ms | None] = []
-        for row, candidates in ours:
+        for row, candidates in await self._with_candidates(new):
+            if graph_details.is_of_ours(candidates):
+                ours.append(row)
+                if graph_details.is_first_seen(row, candidates):
+                    late.append(row.received_at)
+        await self._filing.file(ours)
+        # Only now: filing may have made members of a group.
+        unexplained = [row for row in rows if graph_details.may_want_details(row)]
+        for row, candidates in await self._with_candidates(unexplained):
             self._details.consider(row, candidates)
-            if graph_details.is_first_seen(row, candidates):
-                late.append(row.received_at)
-        await self._filing.file([row for row, _ in ours])
         return len(ours), late
+
+    async def _with_candidates(self, rows: list[Evidence]) -> Iterable[tuple[Evidence, list[Candidate]]]:
+        found = await self._journal.candidates([lookup_of(row) for row in rows])
+        return zip(rows, found, strict=True)
 
     async def _explain(self) -> None:
         """The events of what is stuck without a cause, as far as the budget goes."""

@@ -117,6 +117,7 @@ class GraphLab:
         self._stamps: list[Ms] = []
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.StreamWriter] = set()
+        self._serving: set[asyncio.Task[None]] = set()
 
     @property
     def login(self) -> str:
@@ -139,6 +140,8 @@ class GraphLab:
             self._server.close()
             for writer in list(self._open):
                 writer.transport.abort()
+            if self._serving:  # they end by themselves now; a cancelled one would be complained of
+                await asyncio.wait(self._serving)
             await self._server.wait_closed()
             self._server = None
 
@@ -153,6 +156,10 @@ class GraphLab:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._open.add(writer)
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
         try:
             while await self._one(reader, writer):
                 pass

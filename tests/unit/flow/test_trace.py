@@ -21,7 +21,7 @@ from resubmit.handoff.settings import Destination, Route
 from resubmit.journal import read
 from resubmit.journal.door import Journal
 from resubmit.journal.settings import JournalSettings
-from resubmit.journal.verbs import Begun, Standing
+from resubmit.journal.verbs import Begun, Expect, Standing
 from resubmit.lab.graph import GraphLab
 from resubmit.lab.trace import Row, Step
 from resubmit.model.evidence import Cause
@@ -31,6 +31,7 @@ from resubmit.recovery.clockrule import ClockRule
 from tests.helpers.graph import graph, row, settings
 from tests.helpers.journals import NOW, HandClock, arrival, ended, offer, recipient
 
+EXPIRED = "Reason: [{LED=550 4.4.7 QUEUE.Expired; message expired};{MSG=};{FQDN=};{IP=};{LRT=}]"
 FLOOR = JournalSettings(intake_floor="0B", attempt_floor="0B", reserve="0B")  # type: ignore[arg-type]
 
 
@@ -114,7 +115,7 @@ async def test_a_delivery_in_the_trace_settles_a_mail_and_is_coverage(world: Wor
     key = await world.mail(1)
     world.tell(row(1, NOW, "Delivered"), row(2, NOW, "Delivered", message_id="<of@others>"))
     (line,) = await world.pass_(MINUTE)
-    assert (line["event"], line["rows"], line["ours"]) == (logbook.TRACE_ANSWERED, 2, 1)
+    assert (line["event"], line["rows"], line["new"]) == (logbook.TRACE_ANSWERED, 2, 1)
     assert (await world.stands(key)).state is State.DELIVERED
     (coverage,) = await world.journal.coverage(0)
     assert coverage.since <= NOW
@@ -294,6 +295,58 @@ async def test_a_clock_apart_from_graphs_stops_what_cant_be_taken_back(world: Wo
     assert world.rule.holds(), "they have agreed for nine minutes"
     await world.pass_(2 * MINUTE)
     assert not world.rule.holds()
+
+
+async def test_of_a_group_only_the_member_that_is_stuck_is_stuck(world: World) -> None:
+    group = await world.mail(1)
+    fine = row(1, NOW, "Delivered", recipient="otto@contoso.com")
+    bad = row(1, NOW, recipient="eva@contoso.com", deferred=True)
+    outside = row(1, NOW, recipient="pat@fabrikam.example", deferred=True)
+    world.tell(row(1, NOW, "Expanded"), fine, bad, outside)
+    await world.pass_(MINUTE)
+    assert (await world.stands(group)).state is State.EXPANDED
+    members = {
+        address: (await world.stands(RecipientKey(group.message, n))).state
+        for n, address in await world.journal.recipients_of(group.message)
+    }
+    assert members == {
+        "ann@contoso.com": State.EXPANDED,
+        "otto@contoso.com": State.DELIVERED,
+        "eva@contoso.com": State.DEFERRED,
+    }
+
+
+async def test_after_a_resubmission_each_row_goes_to_its_attempt(world: World) -> None:
+    key = await world.mail(1)
+    world.tell(row(1, NOW, deferred=True))
+    await world.pass_(MINUTE)
+    assert (await world.stands(key)).state is State.DEFERRED
+    world.clock.pass_(HOUR)
+    again = world.clock.now()
+    begun = await world.journal.begin(
+        offer(key.message, Expect(0, State.DEFERRED, 1), at=again, kind="resubmission")
+    )
+    assert isinstance(begun, Begun)
+    await world.journal.end(ended(begun, at=again))
+    second = row(2, again, message_id="<1@example.org>")
+    world.tell(second)
+    await world.pass_(3 * MINUTE)
+    assert (await world.stands(key)).state is State.PENDING
+    # The old copy is given up a day later, while the new one was delivered.
+    world.lab.trace.rows[0].add(Step(world.clock.now(), "Fail", "Failed", EXPIRED))
+    await world.pass_(6 * MINUTE)
+    assert (await world.stands(key)).state is State.PENDING, "of an older attempt"
+    second.add(Step(world.clock.now(), "Deliver", "Delivered", "It was."))
+    await world.pass_(6 * MINUTE)
+    assert (await world.stands(key)).state is State.DELIVERED
+
+
+async def test_what_is_known_is_not_written_again(world: World) -> None:
+    await world.mail(1)
+    world.tell(row(1, NOW, "Delivered"))
+    await world.pass_(MINUTE)
+    (line,) = await world.pass_(15 * MINUTE)
+    assert (line["rows"], line["new"]) == (1, 0)
 
 
 async def test_nothing_open_is_asked_for_seldom(world: World) -> None:
