@@ -145,12 +145,14 @@ class Story:
 
     async def _look(self) -> None:
         self.tell.step("resubmit sees them, a message trace and a probe later")
-        seen = 0
+        seen = most = 0
 
         async def all_seen() -> bool:
-            nonlocal seen
+            nonlocal seen, most
             seen = await self._listed()
-            self.tell.bar("seen stuck", min(seen, len(self.stuck)), len(self.stuck))
+            # A suspect of which the trace says "pending" is not stuck for a moment: told once, it stays told.
+            most = max(most, min(seen, len(self.stuck)))
+            self.tell.bar("seen stuck", most, len(self.stuck))
             return seen >= len(self.stuck)
 
         if not await self._until(all_seen, 15 * SECOND):
