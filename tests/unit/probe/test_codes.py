@@ -15,7 +15,7 @@ from resubmit.clock import SystemClock
 from resubmit.model.tls import Endpoint, Health, Severity, Verdict
 from resubmit.probe.look import look
 from tests.helpers import certs
-from tests.helpers.odd_tls import CUT, HANG, Manners, alerting
+from tests.helpers.odd_tls import CUT, HANG, Manners
 from tests.unit.probe.conftest import NAME, Look, chain
 
 DAY = timedelta(days=1)
