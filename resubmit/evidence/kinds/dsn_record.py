@@ -77,8 +77,9 @@ def evidence_of_record(
     diagnostic, remote = record.get("diagnostic-code"), ""
     if not diagnostic and (found := _SUPPLEMENTARY.match(record.fields.get("x-supplementary-info", ""))):
         diagnostic, remote = found["text"], found["host"]
-    if not re.search(r"[^\W\d_]{2}", diagnostic) and (said is not None or entries):
-        diagnostic = ""  # `x-unix; 77` is an exit status
+    exit_status = ""
+    if not re.search(r"[^\W\d_]{2}", diagnostic):
+        diagnostic, exit_status = "", diagnostic  # `x-unix; 77`
     extra = untyped(record.fields.get("status", ""))
     text = diagnostic
     if not text and entries:
@@ -89,11 +90,15 @@ def evidence_of_record(
         text = any_reply(notice.text) or telling_line(notice.text)
     if not text and re.search(r"[^\W\d_]{4}", extra):
         text = extra
+    text = text or exit_status
     status = _action(record, notice)
     code, enhanced = _codes(record, text, status)
     if status is Status.FAILED and has_expired(text, enhanced, meaning_of(text, enhanced=enhanced)):
         status = Status.EXPIRED
-    meaning, text, remote = meant(text, enhanced, entries, said.text if said else "", status, remote)
+    words_of = said.text if said else ""
+    if len(about.report.recipients) == 1 and not is_telling(words_of):
+        words_of = telling_line(notice.text)
+    meaning, text, remote = meant(text, enhanced, entries, words_of, status, remote)
     return about.evidence(
         status,
         recipient,

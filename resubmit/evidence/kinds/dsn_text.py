@@ -344,7 +344,8 @@ def success_of(text: str) -> tuple[int | None, str]:
 def telling_line(text: str) -> str:
     """The first line that is known to mean something, for what is not told beside its recipient."""
     lines = text.split("\n", 200)[:200]
-    return next((line.strip() for line in lines if line.strip() and is_telling(line)), "")
+    said = (line.strip() for line in lines)
+    return next((line for line in said if line and line[:1] not in '"|' and is_telling(line)), "")
 
 
 def any_reply(text: str) -> str:
