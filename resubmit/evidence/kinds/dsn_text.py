@@ -206,6 +206,9 @@ def _asked(lines: list[str], number: int) -> str:
     """What the server had answered, where Sendmail says but `554 <x>... Remote protocol error`."""
     if not _HAS_CODE.match(lines[number].strip()):
         return ""
+    before = lines[number - 1].strip() if number else ""
+    if lines[number].rstrip().endswith("Service unavailable") and is_telling(before):
+        return f"{before}; {lines[number].strip()}"  # what a local mailer had printed
     for line in reversed(lines[max(0, number - 4) : number]):
         if answer := _ANSWER.match(line):
             return answer["reply"]
