@@ -3,7 +3,7 @@ PYTHON ?=
 PY := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench simulate serve docs lock clean
+.PHONY: help setup demo test check format bench bench-tls simulate serve docs lock clean
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ format: setup ## format the code
 
 bench: setup ## print the ratios against peers in the same run
 	@$(PY) -m benchmarks
+
+bench-tls: setup ## compare the probe with other tools on the same bad servers; writes docs/tls-tools.md
+	@$(PY) -m benchmarks.tls
 
 simulate: setup ## the main story in the simulated world, 200 seeds
 	@RESUBMIT_SEEDS=200 $(PY) -m pytest -q -n auto tests/simulation
