@@ -29,6 +29,8 @@ where r.message = ? and r.n = ? and r.state = '{State.DELIVERED}' and m.body_kep
 
 _JOB = "select asked_by, reason from job where id = ? and state in ('waiting', 'running')"
 
+_IN_ITS_LANE = "update recipient set lane = 1 where message = ? and n = ?"
+
 _ITEM_SKIPPED = """
 update job_item
 set state = 'skipped'
@@ -72,6 +74,7 @@ def make(
         n = mail.add_recipient(
             connection, key.message, new, at, f"beside recipient {key.n}, which was delivered, by job {job}"
         )
+        connection.execute(_IN_ITS_LANE, (key.message, n))
         why = f"as recipient {n}, by job {job}"
         moves.tell(connection, key.message, key.n, at, "sent_again", row, row.state, why)
         connection.execute(_ITEM_IS_NOW, (n, job, key.message, key.n))

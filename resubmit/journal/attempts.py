@@ -99,8 +99,8 @@ where message = ? and n = ? and state = ?
 
 _RECALL = """
 update recipient
-set lane = 0, job = null,
-    due_at = case when state = 'retrying' or (state = 'journaled' and attempt = 0) then due_at end
+set lane = case when state = 'journaled' then lane else 0 end, job = null,
+    due_at = case when state = 'retrying' or (state = 'journaled' and lane = 0) then due_at end
 where message = ? and n = ? and state = ? and job is not null
 """
 

@@ -106,8 +106,8 @@ where job = ? and message = ? and n = ? and state in ('waiting', 'released')
 
 _TAKE_BACK = """
 update recipient
-set job = null, lane = 0,
-    due_at = case when state = 'retrying' or (state = 'journaled' and attempt = 0) then due_at end
+set job = null, lane = case when state = 'journaled' then lane else 0 end,
+    due_at = case when state = 'retrying' or (state = 'journaled' and lane = 0) then due_at end
 where message = ? and n = ? and job = ? and state <> 'sending'
 """
 

@@ -162,7 +162,7 @@ class Row:
 
 def is_again(row: Row) -> bool:
     """Whether it was made to be sent again beside a delivered one, and has not gone: it is no new mail."""
-    return row.state is State.JOURNALED and row.attempt > 0
+    return row.state is State.JOURNALED and row.lane == 1
 
 
 def find(connection: sqlite3.Connection, message: int, n: int) -> Row | None:

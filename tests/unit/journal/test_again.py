@@ -180,3 +180,22 @@ async def test_a_copy_of_a_groups_member_is_an_attempt_of_ours_to_itself(journal
         view = read.message(conn, message, AT)
         assert view is not None
         assert view.recipients[made.n].derived_from == "ann@contoso.com"
+
+
+async def test_what_was_redirected_is_no_copy_and_outlives_a_cancelled_job(journal: Journal) -> None:
+    """Its numbers go on where the address had some before; it is new mail all the same."""
+    message = await delivered(journal, "bob@contoso.com", "eve@contoso.com")
+    await attempt(journal, message, n=1)
+    await journal.move([move(message, Event.OPERATOR_CANCELLED, 1)])
+    to = recipient("bob@contoso.com", due_at=AT)
+    await journal.redirect([move(message, Event.OPERATOR_REDIRECTED, 2)], to)
+    new = RecipientKey(message, 3)
+    number = await job(journal, new)
+    assert await journal.make_due([new], AT, None, number) == 1
+    await journal.recall([new], AT)
+    (due,) = await journal.due("eop", AT, 10)
+    assert [(r.n, r.attempt) for r in due.recipients] == [(3, 1)]
+    await journal.step_job(number, "waiting", "cancelled", ended_at=AT)
+    assert [stands.state for stands in await journal.standing([new])] == [State.JOURNALED]
+    (due,) = await journal.due("eop", AT, 10)
+    assert [r.n for r in due.recipients] == [3]
