@@ -180,7 +180,8 @@ def measure(folder: Path, rows: int, messages: int) -> None:
     ours = write_trace(folder / "trace.csv", rows, messages, now)
     plain = join(folder / "journal" / DATABASE, folder / "trace.csv", folder / "join.db")
     words = [sys.executable, "-m", "benchmarks.evidence", "--read", str(folder)]
-    told = json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
+    output = subprocess.run(words, check=True, capture_output=True, text=True).stdout
+    told = json.loads(output.splitlines()[-1])
     taken = told["seconds"]
     print(f"trace of {rows} rows, {ours} of them ours, into a journal of {messages} messages")
     print(

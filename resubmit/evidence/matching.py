@@ -1,7 +1,8 @@
 """Whose a piece of evidence is: message, recipient and attempt, and why; or between whom it can't decide.
 
-By the best key there is: our own `<journal id>.<n>`; the network message id bound to an attempt; Message-ID
-and recipient; and for a row without a Message-ID sender, recipient, start of subject and 90 seconds.
+By the best key there is: our own `<journal id>.<n>`; the network message id bound to an attempt; the id that
+the next hop gave an attempt; Message-ID and recipient, with a tag (`ann+news@x`) only where no address fits
+without; and for a row without a Message-ID sender, recipient, start of subject, size and 90 seconds.
 Message-ID alone never merges two messages: those that share one are told apart by the attempt's time, and
 where that can't be, the answer is Ambiguous.
 
@@ -14,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from resubmit.evidence.ownership import WHOLE_SECONDS, WINDOW, Owned, gap, own, whose
+from resubmit.evidence.ownership import WHOLE_SECONDS, WINDOW, Owned, gap, is_named, own, whose
 from resubmit.journal.verbs import Candidate, CandidateRecipient, Lookup
 from resubmit.model.envelope import address_key
 from resubmit.model.evidence import Evidence
@@ -24,6 +25,9 @@ from resubmit.model.moment import SECOND, Ms
 from resubmit.model.recipient import State
 
 WITHOUT_ID: Ms = 90 * SECOND
+
+_HEADERS = 64 * 1024
+"""What hops may add to a header."""
 
 _BY_ID = "Message-ID and recipient"
 _BY_TIME = "sender, recipient, subject and time"
@@ -115,6 +119,9 @@ def match(
         if bound:
             return _of_message(evidence, bound[0], destination_of, "network message id")
     key = message_key(evidence.message_id)
+    named_there = [c for c in candidates if key in ("", message_key(c.message_id)) and _is_named(c, evidence)]
+    if len(named_there) == 1:
+        return _of_message(evidence, named_there[0], destination_of, "next hop's id")
     if key:
         same = [c for c in candidates if message_key(c.message_id) == key]
         return _among(evidence, same, _BY_ID, WINDOW + WHOLE_SECONDS, now)
@@ -152,15 +159,14 @@ def _among(
     by_time_only: bool = False,
 ) -> Answer:
     """Between messages that share what the row says of them."""
-    choices = [
-        _matched(evidence, candidate, places, why)
-        for candidate in candidates
-        if (places := _recipients(evidence, candidate, sure=False))
-    ]
+    choices = _choices(evidence, candidates, why, tagged=False)
+    if not choices and not by_time_only:
+        choices = _choices(evidence, candidates, why, tagged=True)
     if not choices:
         return Unmatched("no message of ours has this " + why)
     choices = _narrowed(choices, lambda c: address_key(c.candidate.sender) == address_key(evidence.sender))
     choices = _narrowed(choices, lambda c: _subject_begins(c.candidate.subject, evidence.subject))
+    choices = _narrowed(choices, lambda c: _may_be_of_size(c.candidate.size, evidence.size))
     received = evidence.received_at
     if len(choices) == 1 and not by_time_only:
         off = gap(evidence, choices[0].recipient)
@@ -188,6 +194,15 @@ def _among(
     return Ambiguous(tuple(choices), f"{len(choices)} messages have this {why}, and none was taken then")
 
 
+def _choices(evidence: Evidence, candidates: Sequence[Candidate], why: str, *, tagged: bool) -> list[Matched]:
+    """The candidates that have the recipient. tagged: one that differs by a tag will do."""
+    return [
+        _matched(evidence, candidate, places, f"{why} but for its tag" if tagged else why)
+        for candidate in candidates
+        if (places := _recipients(evidence, candidate, sure=False, tagged=tagged))
+    ]
+
+
 def _narrowed(choices: list[Matched], rule: Callable[[Matched], bool]) -> list[Matched]:
     """The choices a further word fits, where it fits any: traces rewrite senders and cut subjects."""
     return [choice for choice in choices if rule(choice)] or choices
@@ -213,9 +228,11 @@ def _matched(
     return Matched(candidate, places[0], None, why, waits)
 
 
-def _recipients(evidence: Evidence, candidate: Candidate, *, sure: bool) -> list[CandidateRecipient]:
+def _recipients(
+    evidence: Evidence, candidate: Candidate, *, sure: bool, tagged: bool = False
+) -> list[CandidateRecipient]:
     """The recipients of a message that an address means, the surest way of reading it first. sure: it is
-    surely this message, so that a tag or a missing address may be read leniently."""
+    surely this message, so that a tag or a missing address may be read leniently; tagged: only a tag."""
     wanted = address_key(evidence.recipient)
     original = address_key(evidence.original_recipient)
     known = [(address_key(r.address), address_key(r.original), r) for r in candidate.recipients]
@@ -226,7 +243,7 @@ def _recipients(evidence: Evidence, candidate: Candidate, *, sure: bool) -> list
     ):
         if found:
             return sorted(found, key=lambda r: r.n)
-    if not sure:
+    if not sure and not (tagged and wanted):
         return []
     if wanted:
         lenient = [r for r in candidate.recipients if _untagged(r.address) == _untagged(wanted)]
@@ -239,6 +256,16 @@ def _untagged(address: str) -> str:
     """`ann+news@x` as `ann@x`: Exchange Online's traces show either."""
     local, at, domain = address_key(address).rpartition("@")
     return f"{local.partition('+')[0]}{at}{domain}"
+
+
+def _is_named(candidate: Candidate, evidence: Evidence) -> bool:
+    return any(is_named(a, evidence) for r in candidate.recipients for a in r.attempts)
+
+
+def _may_be_of_size(ours: int, said: int | None) -> bool:
+    """Whether a mail of ours may be told of with that size: hops add to a header and encode a body anew, but
+    never halve or double a mail."""
+    return said is None or (ours <= 2 * said + _HEADERS and said <= 2 * ours + _HEADERS)
 
 
 def _bound_to(candidate: Candidate, network: str) -> bool:

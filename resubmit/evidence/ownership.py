@@ -1,8 +1,9 @@
 """Which attempt a piece of evidence belongs to: design rule 2, and nothing else.
 
-By our own `<journal id>.<n>`; else by the network message id bound to an attempt; else, among attempts whose
-250 (where none came: whose final dot) lies within 10 minutes of the time the row says the mail was taken, to
-the nearest one not bound to another network message id; else to none.
+By our own `<journal id>.<n>`; else by the network message id bound to an attempt; else by the id that the
+next hop gave the mail in its 250 to an attempt; else, among attempts whose 250 (where none came: whose final
+dot) lies within 10 minutes of the time the row says the mail was taken, to the nearest one not bound to
+another network message id; else to none.
 
 Limits: a row without a time of receipt, a key or a bound id belongs to no attempt, until a row that has one
 binds its id.
@@ -15,11 +16,18 @@ from dataclasses import dataclass
 
 from resubmit.journal.verbs import CandidateAttempt, CandidateRecipient
 from resubmit.model.evidence import Evidence
-from resubmit.model.moment import MINUTE, SECOND, Ms
+from resubmit.model.moment import DAY, MINUTE, SECOND, Ms
 
 WINDOW: Ms = 10 * MINUTE
 WHOLE_SECONDS: Ms = 2 * SECOND
 """Stamps in whole seconds, on both sides: what two times may differ by and still be one."""
+
+
+CLOCKS: Ms = 2 * MINUTE
+"""What the next hop's clock and ours may differ by."""
+_KEPT: Ms = 6 * DAY
+"""So long after its 250 a next hop's id may mean that mail: queues hold mail for 5 days, and ids come
+again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +67,12 @@ def own(evidence: Evidence, recipient: CandidateRecipient, key_no: int | None = 
         bound = next((a for a in recipient.attempts if network in a.network_message_ids), None)
         if bound is not None:
             return Owned(bound.no, f"its network message id is bound to attempt {bound.no}", False)
+    named = [attempt for attempt in recipient.attempts if is_named(attempt, evidence)]
+    if named:
+        attempt = named[-1]
+        return Owned(
+            attempt.no, f"it is the id the next hop gave attempt {attempt.no}", _binds(attempt, network)
+        )
     if evidence.received_at is None:
         return None
     near = [
@@ -98,6 +112,20 @@ def whose(
         if (when := _when(attempt)) is not None and may_own(attempt, network)
     ]
     return rows[min(near)[2]] if near else rows[0]
+
+
+def is_named(attempt: CandidateAttempt, evidence: Evidence) -> bool:
+    """Whether the evidence bears the id that the next hop gave the mail of an attempt in its 250.
+
+    Exchange's is `<InternalId>@<host>` there, and the number alone in its logs."""
+    queue = evidence.queue_id
+    if not queue or not attempt.next_key or not may_own(attempt, evidence.network_message_id):
+        return False
+    if queue != attempt.next_key and not (queue.isdecimal() and attempt.next_key.startswith(f"{queue}@")):
+        return False
+    at = evidence.received_at if evidence.received_at is not None else evidence.observed_at
+    taken = taken_at(attempt)
+    return at is None or (taken is not None and -CLOCKS <= at - taken <= _KEPT)
 
 
 def _when(attempt: CandidateAttempt) -> Ms | None:

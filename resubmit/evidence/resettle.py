@@ -28,8 +28,10 @@ from resubmit.journal.verbs import (
     StoredEvidence,
     UnmatchedEvidence,
 )
+from resubmit.model.envelope import address_key
 from resubmit.model.evidence import Evidence
 from resubmit.model.ids import parse_attempt_key
+from resubmit.model.message import message_key
 from resubmit.model.moment import DAY, MINUTE, Ms
 from resubmit.model.recipient import RecipientKey
 
@@ -57,7 +59,7 @@ def resettle(
     destination_of: DestinationOf,
 ) -> Settled:
     """Decide all of it. Pure."""
-    items = [(stored, evidence_of(stored.row)) for stored in gathered.evidence]
+    items = _traced([(stored, evidence_of(stored.row)) for stored in gathered.evidence])
     ids = {evidence.network_message_id for _, evidence in items}
     before = gathered.candidates
     candidates = tuple(_rebound(candidate, lambda a: _without(a, ids)) for candidate in before)
@@ -88,6 +90,30 @@ def resettle(
         for stored, evidence in items
     )
     return Settled(tuple(changes), tuple(_rebinds(before, candidates, items)), matches, waits)
+
+
+def _traced(items: list[tuple[StoredEvidence, Evidence]]) -> list[tuple[StoredEvidence, Evidence]]:
+    """The items with the address before a rewriting, where another of the same mail tells of it."""
+    before: dict[tuple[str, str], str] = {}
+    for _, item in sorted(items, key=lambda pair: pair[0].row.digest):
+        new, old = address_key(item.recipient), address_key(item.original_recipient)
+        if new and old and new != old:
+            before.setdefault((_mail_of(item), new), old)
+    if not before:
+        return items
+    return [(stored, _with_first(item, before)) for stored, item in items]
+
+
+def _with_first(item: Evidence, before: Mapping[tuple[str, str], str]) -> Evidence:
+    address, passed = address_key(item.original_recipient or item.recipient), set[str]()
+    while (older := before.get((_mail_of(item), address))) is not None and address not in passed:
+        passed.add(address)
+        address = older
+    return replace(item, original_recipient=address) if passed else item
+
+
+def _mail_of(item: Evidence) -> str:
+    return item.network_message_id or message_key(item.message_id)
 
 
 def _rank(evidence: Evidence, digest: bytes, candidates: Sequence[Candidate]) -> tuple[object, ...]:

@@ -71,11 +71,12 @@ def nobodys(
 
 def is_sure(observed: Observed) -> bool:
     """Whether what was concluded holds whatever else is or will be known of the messages."""
-    # What binds an id, makes a member or tells of a group may give other rows their owner.
+    # What binds an id, makes a member, tells of a group or of a rewriting may give other rows their owner.
     return (
         observed.owner is not None
         and observed.no is not None
         and observed.row.status != Status.EXPANDED
+        and not observed.row.original_recipient
         and not observed.binds
         and observed.member is None
     )

@@ -59,6 +59,14 @@ cross join offer o
 where o.day = d.value and o.next_key = ?2 and o.next_key is not null
 """
 
+# Exchange's own id is `<InternalId>@<host>` in its 250, and the number alone in its logs.
+_BY_INTERNAL_ID = """
+select o.message, 0
+from json_each(?1) d
+cross join offer o
+where o.day = d.value and o.next_key > ?2 || '@' and o.next_key < ?2 || 'A' and o.next_key is not null
+"""
+
 _QUERIES = {"message": _BY_KEY, "binding": _BY_NETWORK_ID, "offer": _BY_NEXT_KEY}
 
 _IS_UNOWNED = """
@@ -110,6 +118,8 @@ class Keys:
         found = self._found.get((table, key))
         if found is None:
             found = self._connection.execute(_QUERIES[table], (self._listed(table), key)).fetchall()
+            if table == "offer" and key.isdecimal():
+                found += self._connection.execute(_BY_INTERNAL_ID, (self._listed(table), key))
             self._found[table, key] = found
         if until is None:
             return [message for message, _ in found]

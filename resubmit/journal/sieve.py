@@ -8,7 +8,7 @@ Limits: keys are compared as hashed by this process, so that nothing of it is ke
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from resubmit.journal.connection import sqlite3
 
@@ -58,9 +58,18 @@ class Sieve:
 
 
 def begin(connection: sqlite3.Connection) -> Sieves:
-    """Empty sieves with room for the journal as it is, and half as much again."""
+    """Empty sieves with room for the journal as it is, and as many again."""
     messages, newest = connection.execute(_SIZE).fetchone()
     return Sieves(messages, newest)
+
+
+def _forms(keys: Iterable[str]) -> Iterator[str]:
+    """Ids as they are, and Exchange's `<InternalId>@<host>` as its logs have it too."""
+    for key in keys:
+        yield key
+        number, at, _ = key.partition("@")
+        if at:
+            yield number
 
 
 class Sieves:
@@ -73,7 +82,7 @@ class Sieves:
         self.told: deque[tuple[str, str]] = deque()
         self.is_ready = False
         self._newest = newest
-        self._of = {table: Sieve(messages + messages // 2) for table in _DAY_KEYS}
+        self._of = {table: Sieve(2 * messages) for table in _DAY_KEYS}
 
     @property
     def is_full(self) -> bool:
@@ -81,13 +90,14 @@ class Sieves:
 
     def load(self, connection: sqlite3.Connection, table: str, day: int) -> None:
         """What one day of a table holds."""
-        self._of[table].add(key for (key,) in connection.execute(_DAY_KEYS[table], (day,)))
+        keys = (key for (key,) in connection.execute(_DAY_KEYS[table], (day,)))
+        self._of[table].add(_forms(keys) if table == "offer" else keys)
 
     def keep_up(self, connection: sqlite3.Connection) -> None:
         """What has come since the last time."""
         while self.told:
             table, key = self.told.popleft()
-            self._of[table].add((key,))
+            self._of[table].add(_forms([key]))
         for message, key in connection.execute(_NEW_MESSAGES, (self._newest,)):
             self._newest = message
             self._of["message"].add((key,))

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hypothesis import strategies as st
@@ -26,6 +26,8 @@ from tests.helpers.journals import NOW, HandClock, arrival, ended, offer, outcom
 
 ANNA, GROUP, PAT = "anna@contoso.com", "all@contoso.com", "pat@fabrikam.example"
 ENVELOPE = (ANNA, GROUP, PAT)
+RELAYS = (Source.POSTFIX_LOG, Source.EXCHANGE_TRACKING_LOG)
+RENAMED = "anna.berg@contoso.com"
 MEMBERS = ("eva@contoso.com", "stranger@elsewhere.example")
 TEXTS: dict[Status, tuple[str, ...]] = {
     Status.DEFERRED: (
@@ -155,7 +157,8 @@ async def _play(
             if begun is not None:
                 opened[number] = begun
         elif number in opened:
-            await _end(journal, opened.pop(number), world.messages[number].attempts[no - 1][1], at)
+            event = world.messages[number].attempts[no - 1][1]
+            await _end(journal, opened.pop(number), event, at, next_key(number, no))
         await filing.sweep()
     clock.wall += DAY
     await _see(filing, left, batch)
@@ -181,7 +184,7 @@ async def _begin(journal: Journal, message: int, no: int, at: Ms) -> Begun | Non
     return begun
 
 
-async def _end(journal: Journal, begun: Begun, event: Event, at: Ms) -> None:
+async def _end(journal: Journal, begun: Begun, event: Event, at: Ms, key: str) -> None:
     about: dict[str, object] = {"holder": Holder.FAR, "deadline": at + DAY}
     if event is Event.REPLY_DEFERRED:
         about = {"holder": Holder.US, "deadline": at + 5 * DAY, "due_at": at + MINUTE, "code": 451}
@@ -196,7 +199,12 @@ async def _end(journal: Journal, begun: Begun, event: Event, at: Ms) -> None:
         }
     outcomes = [outcome(event, n, **about) for n in begun.recipients]
     dot = None if event is Event.REPLY_DEFERRED else at
-    await journal.end(ended(begun, *outcomes, at=at, dot_at=dot, next_key=f"k{begun.offer}"))
+    await journal.end(ended(begun, *outcomes, at=at, dot_at=dot, next_key=key))
+
+
+def next_key(number: int, no: int) -> str:
+    """The id the next hop gives an attempt of a message."""
+    return f"{number}7{no}@mail.contoso.com"
 
 
 def network(number: int, no: int) -> str:
@@ -204,11 +212,18 @@ def network(number: int, no: int) -> str:
 
 
 @st.composite
-def worlds(draw: st.DrawFn, *, attempts: int = 2, twins: bool = True, strangers: bool = False) -> World:
+def worlds(
+    draw: st.DrawFn,
+    *,
+    attempts: int = 2,
+    twins: bool = True,
+    strangers: bool = False,
+    sources: Sequence[Source] = (Source.TRACE_CSV,),
+) -> World:
     """Worlds whose far side tells the truth, late or early, with and without its times and ids.
 
     twins: two messages may share their Message-ID. strangers: rows of mail with our Message-ID that is not
-    ours (a client sent it by another way too), in their own network message id.
+    ours (a client sent it by another way too), in their own network message id. sources: who tells.
     """
     count = draw(st.integers(1, 2))
     same = twins and draw(st.booleans())
@@ -227,7 +242,9 @@ def worlds(draw: st.DrawFn, *, attempts: int = 2, twins: bool = True, strangers:
     for number, sent in enumerate(messages):
         for no, (at, _) in enumerate(sent.attempts, 1):
             told = draw(st.lists(st.sampled_from(ENVELOPE + MEMBERS), max_size=4))
-            rows += [_row(draw, sent.message_id, network(number, no), address, at) for address in told]
+            for address in told:
+                row = _row(draw, sent.message_id, network(number, no), address, at)
+                rows.append(_told_by(draw, draw(st.sampled_from(sources)), row, next_key(number, no)))
         if strangers and draw(st.booleans()):
             at = sent.attempts[0][0] + draw(st.integers(-12, 12)) * MINUTE // 2
             told = draw(st.lists(st.sampled_from(ENVELOPE), min_size=1, max_size=2))
@@ -261,6 +278,22 @@ def _row(draw: st.DrawFn, message_id: str, network_id: str, address: str, at: Ms
     )
 
 
+def _told_by(draw: st.DrawFn, source: Source, row: Evidence, key: str) -> Evidence:
+    """The row with what a source has of it: logs have the next hop's id, few have the network message id."""
+    row = replace(row, source=source)
+    if source in RELAYS and row.status in (Status.DEFERRED, Status.PENDING):
+        row = replace(row, holder=Holder.RELAY)
+    if source is Source.POSTFIX_LOG:
+        row = replace(row, network_message_id="", queue_id=draw(st.sampled_from([key, "4Xother"])))
+    elif source is Source.EXCHANGE_TRACKING_LOG:
+        row = replace(row, queue_id=key.partition("@")[0])
+        if row.recipient == ANNA and draw(st.booleans()):
+            row = replace(row, recipient=RENAMED, original_recipient=draw(st.sampled_from([ANNA, ""])))
+    elif source is Source.DSN:
+        row = replace(row, network_message_id=draw(st.sampled_from(["", row.network_message_id])))
+    return row
+
+
 def trace_row(message_id: str, network_id: str, address: str, status: Status, at: Ms) -> Evidence:
     """A plain row of a trace, with its time and id."""
     return Evidence(
@@ -279,4 +312,5 @@ def trace_row(message_id: str, network_id: str, address: str, status: Status, at
 
 
 def _identity(row: Evidence) -> tuple[object, ...]:
-    return row.recipient, row.network_message_id, row.message_id, row.status, row.observed_at, row.text
+    said = (row.recipient, row.network_message_id, row.message_id, row.status, row.observed_at, row.text)
+    return row.source, row.queue_id, *said

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import random
+from dataclasses import replace
 from functools import partial
 from itertools import permutations
 
@@ -16,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resubmit.evidence.reader import read_stream
-from resubmit.model.evidence import Evidence, Status
+from resubmit.model.evidence import Evidence, Source, Status
 from resubmit.model.moment import rfc3339
 from resubmit.model.recipient import Event
 from tests.helpers.journals import NOW
@@ -48,6 +49,25 @@ def same_attempts(one: End, other: End) -> bool:
 @given(worlds(), st.data())
 @settings(max_examples=60, deadline=None)
 async def test_the_order_of_evidence_does_not_matter(world: World, data: st.DataObject) -> None:
+    whole = await play(world, world.rows, [])
+    batch = data.draw(st.sampled_from([1, 2, 500]))
+    assert await play(world, shuffled(world, data), [], batch) == whole
+
+
+SOURCES = (
+    Source.TRACE_CSV,
+    Source.TRACE_GRAPH,
+    Source.DSN,
+    Source.POSTFIX_LOG,
+    Source.EXCHANGE_TRACKING_LOG,
+)
+
+
+@given(worlds(sources=SOURCES), st.data())
+@settings(max_examples=60, deadline=None)
+async def test_the_order_in_which_sources_tell_of_the_same_mail_does_not_matter(
+    world: World, data: st.DataObject
+) -> None:
     whole = await play(world, world.rows, [])
     batch = data.draw(st.sampled_from([1, 2, 500]))
     assert await play(world, shuffled(world, data), [], batch) == whole
@@ -108,6 +128,22 @@ async def test_a_member_read_before_its_group_was_expanded_finds_it_in_any_batch
     assert ("eva@contoso.com", "delivered") in [r[1:3] for r in whole["recipients"]]
     for order in permutations(rows):
         assert await play(world, order, [], 1) == whole
+
+
+async def test_a_rewritten_address_is_followed_in_any_order_and_over_two_steps() -> None:
+    """The rows of a mail after its rewriting name the new address alone."""
+    row = partial(trace_row, "<0@x>", network(0, 1), at=NOW)
+    rows = (
+        replace(row("a.berg@eu.contoso.com", Status.NONE), original_recipient=ANNA),
+        replace(row("berg@mail.contoso.com", Status.NONE), original_recipient="a.berg@eu.contoso.com"),
+        row("berg@mail.contoso.com", Status.DELIVERED),
+    )
+    world = World((Sent("<0@x>", ((NOW, Event.REPLY_ACCEPTED),)),), rows)
+    whole = await play(world, rows, [])
+    assert [r[1:3] for r in whole["recipients"] if r[2] == "delivered"] == [(ANNA, "delivered")]
+    for order in permutations(rows):
+        assert await play(world, order, [], 1) == whole
+        assert await play(world, order, [2]) == whole
 
 
 HEADER = "Received,SenderAddress,RecipientAddress,Subject,Status,MessageId,MessageTraceId"

@@ -239,12 +239,18 @@ def test_a_rewritten_address_is_found_by_its_original() -> None:
     assert ledger.states() == {f"1/{ANNA}": "pending"}
 
 
-def test_a_tag_is_read_leniently_only_in_a_message_that_is_surely_the_one() -> None:
+def test_a_tag_is_read_leniently_where_no_address_fits_without() -> None:
     ledger = one()
     ledger.see(row(Status.PENDING, recipient="anna+news@contoso.com"))
-    assert ledger.states() == {f"1/{ANNA}": "accepted"}
-    ledger.see(row(Status.NONE))  # binds the network message id
     assert ledger.states() == {f"1/{ANNA}": "pending"}
+    assert "but for its tag" in whys(ledger)[0]
+    both = Ledger()
+    both.journal(1, [ANNA, "anna+news@contoso.com"])
+    both.hand(1, 0)
+    both.see(row(Status.PENDING, recipient="anna+news@contoso.com"))
+    assert both.states() == {f"1/{ANNA}": "accepted", "1/anna+news@contoso.com": "pending"}
+    both.see(row(Status.DELIVERED, recipient="anna+other@contoso.com", network=""))
+    assert both.states() == {f"1/{ANNA}": "accepted", "1/anna+news@contoso.com": "pending"}
 
 
 def test_a_detail_row_without_recipient_belongs_to_the_only_one() -> None:

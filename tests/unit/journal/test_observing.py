@@ -299,9 +299,9 @@ async def test_many_rows_of_nobodys_are_stored_once_in_their_order(journal: Jour
 async def test_rows_without_a_message_id_are_looked_for_near_their_own_time(journal: Journal) -> None:
     message = await journal.record(arrival())
     await attempt(journal, message)
-    who = {"sender": "app@example.org", "recipient": "ann@contoso.com"}
+    about = Lookup(sender="app@example.org", recipient="ann@contoso.com")
     times = [NOW - 30 * MINUTE, NOW - 11 * MINUTE, NOW, NOW + 11 * MINUTE, NOW + 30 * MINUTE]
-    found = await journal.candidates([Lookup(**who, received_at=at) for at in times])
+    found = await journal.candidates([replace(about, received_at=at) for at in times])
     assert [len(answers) for answers in found] == [0, 1, 1, 1, 0]
 
 
