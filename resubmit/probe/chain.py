@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
 
 from resubmit.model.moment import DAY, HOUR, SECOND, Ms, from_datetime, span_text
-from resubmit.model.tls import Certificate
+from resubmit.model.tls import Certificate, Severity
 from resubmit.probe import constraints
 from resubmit.probe.flaw import Flaw, day, name_text
 from resubmit.probe.names import names_of
@@ -93,12 +93,13 @@ def judged(
 
 def _weight(found: list[Flaw]) -> tuple[int, int]:
     """How much speaks against a way: what keeps it from being taken first."""
-    return sum(one.code not in WARNINGS for one in found), len(found)
+    grave = (one for one in found if one.code not in WARNINGS and one.severity is not Severity.WARNING)
+    return sum(1 for _ in grave), len(found)
 
 
 def _of_path(path: Path, roots: Roots, now: Ms, *, accepted: bool) -> list[Flaw]:
     """What is wrong on one way, its missing end aside."""
-    found: list[Flaw] = [] if accepted else constraints.flaws(path)
+    found = constraints.flaws(path, accepted=accepted)
     for place, link in enumerate(path.links):
         where = path.where(place)
         found += _dates(link.certificate, where, now)

@@ -15,13 +15,14 @@ from collections.abc import Iterable, Iterator
 from cryptography import x509
 from cryptography.x509.oid import ExtensionOID, NameOID
 
+from resubmit.model.tls import Severity
 from resubmit.probe.flaw import Flaw, name_text
 from resubmit.probe.names import common_names
 from resubmit.probe.path import UNREADABLE, Path, extension
 from resubmit.probe.seen import clean
 from resubmit.probe.signatures import canonical, digest_of, is_known
 
-COMPARISONS = 100_000
+COMPARISONS = 50_000
 
 _UNDERSTOOD = {
     ExtensionOID.BASIC_CONSTRAINTS,
@@ -40,34 +41,41 @@ _UNDERSTOOD = {
 }
 
 
-class _TooMany(Exception):
-    """More names and constraints than anybody compares."""
+def flaws(path: Path, *, accepted: bool = False) -> list[Flaw]:
+    """What the CAs of the way may not do, or what one of its certificates demands that nobody understands.
 
-
-def flaws(path: Path) -> list[Flaw]:
-    """What the CAs of the way may not do, or what one of its certificates demands that nobody understands."""
+    accepted: OpenSSL took the chain, so that what only we can't read or check is no fault."""
     found: list[Flaw] = []
+    unread = Severity.WARNING if accepted else None
     for place in range(len(path.links)):
-        found += _critical(path, place)
-        found += _signed(path, place)
+        found += _critical(path, place, unread)
+        found += () if accepted else _signed(path, place)
         if place:
             found += _may_issue(path, place)
-    try:
+    held = [list(_held_to(link.certificate, is_leaf=not place)) for place, link in enumerate(path.links)]
+    subtrees = [_subtrees(link.certificate) for link in path.links]
+    compared = sum(
+        len(names) * sum(len(both) for both in subtrees[place])
+        for below, names in enumerate(held)
+        for place in range(below + 1, len(path.links))
+    )
+    if compared <= COMPARISONS:
         for place in range(1, len(path.links)):
-            found += _names(path, place)
-    except _TooMany:
+            found += _names(path, place, *subtrees[place], held)
+    else:
         text = "there are more names and name constraints on the chain than a verifier compares"
-        found.append(Flaw("untrusted_issuer", "intermediate", text))
+        found.append(Flaw("untrusted_issuer", "intermediate", text, None, unread))
     return found
 
 
-def _critical(path: Path, place: int) -> Iterator[Flaw]:
+def _critical(path: Path, place: int, unread: Severity | None) -> Iterator[Flaw]:
     certificate, where = path.links[place].certificate, path.where(place)
     name = name_text(certificate.subject)
     try:
         unknown = [one.oid for one in certificate.extensions if one.critical and one.oid not in _UNDERSTOOD]
     except UNREADABLE as error:
-        yield Flaw("untrusted_issuer", where, f"the extensions of {name} can't be read: {clean(str(error))}")
+        text = f"the extensions of {name} can't be read: {clean(str(error))}"
+        yield Flaw("untrusted_issuer", where, text, None, unread)
         return
     if unknown:
         words = ", ".join(oid.dotted_string for oid in unknown[:4])
@@ -110,23 +118,30 @@ def _may_issue(path: Path, place: int) -> Iterator[Flaw]:
             yield Flaw("issuer_not_ca", where, text)
 
 
-def _names(path: Path, place: int) -> Iterator[Flaw]:
-    """What the link's name constraints forbid further down."""
-    given = extension(path.links[place].certificate, x509.NameConstraints)
+Subtrees = tuple[list[x509.GeneralName], list[x509.GeneralName]]
+
+
+def _subtrees(certificate: x509.Certificate) -> Subtrees:
+    """The permitted and the excluded subtrees of a CA."""
+    given = extension(certificate, x509.NameConstraints)
     if not isinstance(given, x509.NameConstraints):
-        return
-    permitted, excluded = list(given.permitted_subtrees or ()), list(given.excluded_subtrees or ())
+        return [], []
+    return list(given.permitted_subtrees or ()), list(given.excluded_subtrees or ())
+
+
+def _names(
+    path: Path,
+    place: int,
+    permitted: list[x509.GeneralName],
+    excluded: list[x509.GeneralName],
+    held: list[list[x509.GeneralName]],
+) -> Iterator[Flaw]:
+    """The first name further down that the link's name constraints forbid."""
     who = name_text(path.links[place].certificate.subject)
-    budget = COMPARISONS
     for below in range(place - 1, -1, -1):
-        link = path.links[below]
-        if below and link.is_own_issuer:
+        if below and path.links[below].is_own_issuer:
             continue  # RFC 5280 §6.1.3 (b), (c): a self-issued CA is not held to it
-        held = list(_held_to(link.certificate, is_leaf=below == 0))
-        budget -= len(held) * (len(permitted) + len(excluded))
-        if budget < 0:
-            raise _TooMany
-        for name in held:
+        for name in held[below]:
             kind = type(name)
             of_kind = [one for one in permitted if type(one) is kind]
             is_within = not of_kind or any(_within(name, one) for one in of_kind)

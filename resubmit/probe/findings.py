@@ -229,7 +229,9 @@ def _certificates(
             above = [*sent[1:], *(link.certificate for link in path.links[1:])]
             flaws += policy.flaws(gathered.published, endpoint, sent[0], above)
     found = [_of_flaw(flaw, seen, roots, gate_closed) for flaw in flaws]
-    if handshake.verify_code is not None and not any(f.code in _REFUSALS for f in flaws):
+    if handshake.verify_code is not None and not any(
+        f.code in _REFUSALS and f.severity is None for f in flaws
+    ):
         code, where = _BY_VERIFY_CODE.get(handshake.verify_code, ("untrusted_issuer", "leaf"))
         text = (
             f"the chain does not verify: {clean(handshake.verify_message)} (OpenSSL {handshake.verify_code})"

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resubmit.model.moment import from_datetime
+from resubmit.model.tls import Severity
 from resubmit.probe import chain, revocation
 from resubmit.probe.names import names_of
 from resubmit.probe.path import ways
@@ -132,6 +133,24 @@ def test_what_must_be_understood_and_is_not() -> None:
     assert flaws([certs.leaf(ROOT, more=[(UNKNOWN, False)])]) == []
     middle = certs.intermediate(ROOT, more=[(UNKNOWN, True)])
     assert flaws([certs.leaf(middle), middle]) == [("untrusted_issuer", "intermediate")]
+
+
+def test_what_openssl_took_is_still_held_to_what_others_refuse() -> None:
+    """OpenSSL lets a wildcard pass that stands for an excluded name; others do not (CVE-2025-61727)."""
+    middle = held(None, dns("mail.test.invalid"))
+    sent = [certs.leaf(middle, dns=["*.test.invalid"]).certificate, middle.certificate]
+    found = chain.flaws(sent, Roots("the list", (ROOT.certificate,)), NOW, accepted=True)
+    assert [(f.code, f.where, f.severity) for f in found] == [("untrusted_issuer", "intermediate", None)]
+
+
+def test_what_only_we_can_not_read_is_no_fault() -> None:
+    odd = x509.UnrecognizedExtension(x509.ObjectIdentifier("2.5.29.30"), b"\x30\x03\x02\x01\x00")
+    middle = certs.intermediate(ROOT, "Odd CA", more=[(odd, False)])
+    sent = [certs.leaf(middle).certificate, middle.certificate]
+    for accepted in (False, True):
+        found = chain.flaws(sent, Roots("the list", (ROOT.certificate,)), NOW, accepted=accepted)
+        codes = [(f.code, f.where, f.severity is Severity.WARNING) for f in found]
+        assert ("untrusted_issuer", "intermediate", accepted) in codes
 
 
 def test_usages_of_leaf_and_intermediate() -> None:
