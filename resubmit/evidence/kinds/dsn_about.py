@@ -14,6 +14,7 @@ from resubmit.evidence.kinds.dsn_other import from_program
 from resubmit.evidence.kinds.dsn_returned import Original
 from resubmit.evidence.mime import Part, words
 from resubmit.evidence.stamps import Culture
+from resubmit.meaning.classify import is_expiry
 from resubmit.model.evidence import Evidence, Holder, Meaning, Source, Status
 from resubmit.model.moment import DAY, Ms
 
@@ -37,6 +38,7 @@ class About:
         self, mail: Part, report: Report, original: Original, reading: Reading, text: str = ""
     ) -> None:
         self.report = report
+        self.gave_up_waiting = is_expiry(words(mail.first("subject")))
         self.named = [a for value in mail.all("x-failed-recipients") for a in _ADDRESS.findall(value[:65536])]
         self.reporter = remote_of(report.get("reporting-mta"), "")
         self._original = original

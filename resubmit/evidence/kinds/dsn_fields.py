@@ -47,6 +47,9 @@ _RECIPIENT_FIELDS = frozenset(
         "localized-diagnostic-code",
     }
 )
+_OF_MAIL = frozenset(
+    {"received", "return-path", "message-id", "subject", "from", "to", "date", "mime-version"}
+)
 _FIELD = re.compile(r"(?P<name>[A-Za-z][A-Za-z0-9-]{0,60})[ \t]*:[ \t]*(?P<value>.*)")
 _TYPED = re.compile(r"\s*([\w.+/-]{1,40})\s*;\s*(.*)", re.DOTALL)
 _STATUS = re.compile(r"(?<![\d.])([245])\s?\.\s?(\d{1,3})\s?\.\s?(\d{1,3})(?![\d.]*\d)")
@@ -91,6 +94,9 @@ class _Reader:
         if not line.strip():
             self._gap, self._last = True, None
             return
+        if line.startswith("---"):  # `------ Original message ------`: nothing behind it is the report's
+            self._last = None
+            return
         if line[0] in " \t" and self._last is not None:
             self._folded(line)
             return
@@ -104,7 +110,7 @@ class _Reader:
         """In a diagnostic text that was folded without a blank, `Reason: …` is no field."""
         if name in _MESSAGE_FIELDS or name in _RECIPIENT_FIELDS or self._last is None:
             return True
-        return name.startswith("x-") or self._last[1] != "diagnostic-code"
+        return name.startswith(("x-", "content-")) or name in _OF_MAIL or self._last[1] != "diagnostic-code"
 
     def _folded(self, line: str) -> None:
         if self._last is not None:

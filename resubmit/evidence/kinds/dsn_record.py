@@ -93,7 +93,10 @@ def evidence_of_record(
     text = text or exit_status
     status = _action(record, notice)
     code, enhanced = _codes(record, text, status)
-    if status is Status.FAILED and has_expired(text, enhanced, meaning_of(text, enhanced=enhanced)):
+    waited = about.gave_up_waiting and not enhanced.startswith("5")  # `Cannot send message for 5 days`
+    if status is Status.FAILED and (
+        waited or has_expired(text, enhanced, meaning_of(text, enhanced=enhanced))
+    ):
         status = Status.EXPIRED
     words_of = said.text if said else ""
     if len(about.report.recipients) == 1 and not is_telling(words_of):
