@@ -22,6 +22,7 @@ _ADDRESS = re.compile(r"[^\s<>\"(),;:\[\]]{1,128}@[^\s<>\"(),;:\[\]]{1,255}")
 _SAID_BY = re.compile(
     r"\b(?:host|server|by|from) (?P<host>[\w-]+(?:\.[\w-]+)+)\.?,?\s?[\[(]+(?P<ip>[\d.:A-Fa-f]{3,45})", re.I
 )
+_LONGEST = 8_192
 _RECEIVED = re.compile(r"original message was received (?:at|on) ([A-Z][^\n]{10,60})")
 """Sendmail's and Courier's words."""
 _IN_FRONT = re.compile(
@@ -121,7 +122,7 @@ class About:
             subject=self._original.subject,
             code=code,
             enhanced_code=enhanced_code,
-            text=text,
+            text=" ".join(text[:_LONGEST].split()),
             remote=remote,
             holder=_holder(status),
             meaning=meaning,

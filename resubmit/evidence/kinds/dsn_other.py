@@ -43,6 +43,8 @@ def from_program(mail: Part) -> bool:
 
 def other_of(mail: Part, text: str) -> str:
     """What a mail without a status part is instead of a report, "" when it may be one."""
+    if not mail.fields:
+        return ""  # a text alone, which was pasted for its sake
     kinds = set(_kinds(mail))
     report = mail.parameters.get("report-type", "").lower()
     if "message/disposition-notification" in kinds or report == "disposition-notification":
