@@ -33,6 +33,7 @@ from typing import IO, Any, cast
 from resubmit.evidence.kinds import kind
 from resubmit.evidence.reader import open_regular
 from resubmit.model.evidence import Evidence, Source
+from resubmit.model.moment import Ms
 
 SOURCE = "log"
 """The cursors' source."""
@@ -146,9 +147,14 @@ def is_same(mark: Mark, other: Mark) -> bool:
     return replace(mark, memory="", mtime_ns=0) == replace(other, memory="", mtime_ns=0)
 
 
-def may_match(evidence: Evidence) -> bool:
-    """Whether a log's statement can ever be found to be about a mail of ours: what Postfix refused at its
-    door has no name, our own attempt knows of it, and an open door sees thousands a day."""
+def may_match(evidence: Evidence, since: Ms = 0) -> bool:
+    """Whether a log's statement can ever be found to be about a mail of ours. since: before that we had none.
+
+    What Postfix refused at its door has no name, our own attempt knows of it, and an open door sees thousands
+    a day.
+    """
+    if evidence.observed_at is not None and evidence.observed_at < since:
+        return False
     return evidence.source is not Source.POSTFIX_LOG or bool(evidence.queue_id)
 
 

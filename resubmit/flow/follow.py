@@ -43,13 +43,15 @@ _RECENT: Ms = 5 * DAY
 """Files of a folder of logs that were last written before are not begun."""
 
 
+_BEFORE: Ms = DAY
+"""Of a log that was never read, what is so much older than our first mail is passed over."""
 _QUIET: Ms = 2 * DAY
 """A file that was not written for so long has come to its end: what its machine knows is let go."""
 
 
 @dataclass(slots=True)
 class _Followed:
-    """One file that is followed, under one cursor. mark: how far it was read; kept: the same in the journal."""
+    """One file that is followed, under one cursor. mark: how far it was read; kept: as the journal has it."""
 
     setting: Log
     path: Path
@@ -59,6 +61,7 @@ class _Followed:
     saved: Ms = 0
     problem: str | None = None
     listed: int = 0
+    since: Ms = 0
 
     @property
     def cursor(self) -> str:
@@ -111,6 +114,7 @@ class Follow:
         if one.machine is None:
             one.mark = one.kept = follow.parse_mark(await self._journal.cursor(follow.SOURCE, one.cursor))
             one.machine = self._machine(one)
+            one.since = await self._journal.first_at(self._clock.now()) - _BEFORE if one.mark is None else 0
             one.saved = self._clock.monotonic()
         seen = await _aside(follow.look, one.path, one.mark)
         await self._tell(one, seen.problem)
@@ -134,7 +138,9 @@ class Follow:
                 for item in items:
                     if isinstance(item, Unreadable):
                         await self._set_aside(one, item)
-                evidence = [item for item in items if isinstance(item, Evidence) and follow.may_match(item)]
+                evidence = [
+                    item for item in items if isinstance(item, Evidence) and follow.may_match(item, one.since)
+                ]
                 rows += len(evidence)
                 await self._filing.file(evidence, await self._cursor(one, lines))
             await self._filing.file([], await self._cursor(one, lines, ended=piece.ended))

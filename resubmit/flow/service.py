@@ -95,12 +95,14 @@ class Service:
                 await intake.bind()
                 tasks.add(asyncio.create_task(intake.run(parts.accept), name="intake"))
             self.ready = True
-            await parts.follow.catch_up()
-            await parts.observe.catch_up()
-            await parts.recover.tick(parts.clock.now())
-            tasks |= self._loops()
             stop = asyncio.create_task(self.stopping.wait(), name="stop")
-            done, _ = await asyncio.wait({*tasks, stop}, return_when=asyncio.FIRST_COMPLETED)
+            caught_up = asyncio.create_task(self._catch_up(), name="catch_up")
+            done, _ = await asyncio.wait({*tasks, stop, caught_up}, return_when=asyncio.FIRST_COMPLETED)
+            if caught_up in done:
+                caught_up.result()
+                tasks |= self._loops()
+                done, _ = await asyncio.wait({*tasks, stop}, return_when=asyncio.FIRST_COMPLETED)
+            tasks.add(caught_up)
             stop.cancel()
             failed = [task for task in done if task is not stop and not task.cancelled()]
             for task in failed:
@@ -111,6 +113,12 @@ class Service:
             log.info(logbook.SERVICE_STOPPING)
             await self._close(tasks, opened)
             log.info(logbook.SERVICE_STOPPED)
+
+    async def _catch_up(self) -> None:
+        """Evidence first, then gates. A log of days may take its minutes; a stop does not wait for it."""
+        await self.parts.follow.catch_up()
+        await self.parts.observe.catch_up()
+        await self.parts.recover.tick(self.parts.clock.now())
 
     @staticmethod
     def _tell(task: asyncio.Task[Any]) -> None:
@@ -128,9 +136,7 @@ class Service:
         tasks: set[asyncio.Task[None]] = set()
         try:
             await parts.journal.adopt_orphans(parts.clock.now())
-            await parts.follow.catch_up()
-            await parts.observe.catch_up()
-            await parts.recover.tick(parts.clock.now())
+            await self._catch_up()
             tasks = self._loops()
             asked = asyncio.ensure_future(work())
             await asyncio.wait({*tasks, asked}, return_when=asyncio.FIRST_COMPLETED)

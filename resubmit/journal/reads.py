@@ -47,6 +47,7 @@ from resubmit.model.moment import Ms
 from resubmit.model.recipient import RecipientKey, State
 
 _ATTEMPT_TIMES = "select begun_at from offer order by id desc limit ?"
+_FIRST = "select received_at from message order by id limit 1"
 _SIEVED_FROM = 5000
 """So many look-ups after the start it is worth to learn which keys the journal holds."""
 _CURSOR = "select position from cursor where source = ? and name = ?"
@@ -298,6 +299,15 @@ class Reads(Opened):
             which = selection.select(flt, now, recipients=True)
             rows = connection.execute(f"select r.message, r.n {which.sql}", which.params)
             return sorted(RecipientKey(message, n) for message, n in rows)
+
+        return await self._read(work)
+
+    async def first_at(self, now: Ms) -> Ms:
+        """When the oldest mail that is kept came; `now` where there is none."""
+
+        def work(connection: sqlite3.Connection) -> Ms:
+            found = connection.execute(_FIRST).fetchone()
+            return now if found is None else int(found[0])
 
         return await self._read(work)
 

@@ -267,6 +267,17 @@ async def test_lines_that_can_not_be_read_are_set_aside_within_bounds(journal: J
     assert (await stands(journal, message))[0] is State.DEFERRED
 
 
+async def test_of_a_log_of_years_only_what_may_be_about_our_mail_is_kept(
+    journal: Journal, path: Path
+) -> None:
+    message = await offered(journal)
+    ancient = line(FIELDS.replace("A0A", "B0A") + "dsn=4.4.1, status=deferred (later)", -30 * DAY)
+    add(path, ancient * 3 + TAKEN + DEFERRED)
+    await follower(journal, path).rescan()
+    assert await rows(journal) == 1
+    assert (await stands(journal, message))[0] is State.DEFERRED
+
+
 async def test_what_was_refused_at_an_open_door_fills_no_journal(journal: Journal, path: Path) -> None:
     refused = (
         "NOQUEUE: reject: RCPT from unknown[203.0.113.9]: 554 5.7.1 <x@example.net>: Relay access denied;"
