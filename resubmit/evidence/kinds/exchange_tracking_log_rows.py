@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import TypeAlias
 
 from resubmit.evidence.base import Item, Reading
 from resubmit.evidence.kinds import exchange_tracking_log_words as words
@@ -22,6 +23,15 @@ from resubmit.model.moment import Ms
 
 _QUARANTINED = re.compile(r"quarantined? this message|quarantine mailbox|sent to quarantine", re.IGNORECASE)
 _EXPANDED = re.compile(r"GRP\.Expanded|list expanded", re.IGNORECASE)
+_HOLDERS = {
+    Status.DELIVERED: Holder.FAR,
+    Status.RELAYED: Holder.FAR,
+    Status.FAILED: Holder.NOBODY,
+    Status.EXPIRED: Holder.NOBODY,
+    Status.FILTERED: Holder.NOBODY,
+}
+_Said: TypeAlias = dict[str, object]
+"""The fields of an item so far."""
 _SETTLED = (Status.DELIVERED, Status.FAILED, Status.EXPIRED, Status.FILTERED, Status.EXPANDED, Status.RELAYED)
 
 
@@ -48,30 +58,31 @@ class Rows:
         if kind == "silent":
             return []
         base = self._base(cells, at, place, raw)
-        mail = self._mails.of(base.network_message_id, base.message_id, base.queue_id)
+        ids = (str(base[name]) for name in ("network_message_id", "message_id", "queue_id"))
+        mail = self._mails.of(*ids)
         if kind == "taken" and event == "RECEIVE" and (mail.taken_at is None or at < mail.taken_at):
             mail.taken_at = at
-        base = replace(base, received_at=self._received(cells, mail))
+        base["received_at"] = self._received(cells, mail)
         people = [address(one) for one in words.addresses(cells.get("recipient-address", ""))]
         return [self._told(item, mail) for item in self._of(kind, event, cells, people, mail, base)]
 
-    def _base(self, cells: Mapping[str, str], at: Ms, place: str, raw: str) -> Evidence:
+    def _base(self, cells: Mapping[str, str], at: Ms, place: str, raw: str) -> _Said:
         sender = cells.get("return-path", "") or cells.get("sender-address", "")
         size = cells.get("total-bytes", "")
-        return Evidence(
-            source=Source.EXCHANGE_TRACKING_LOG,
-            status=Status.NONE,
-            observed_at=at,
-            message_id=message_id_of(cells.get("message-id", "")),
-            network_message_id=network_id(cells.get("network-message-id", "")),
-            queue_id=cells.get("internal-message-id", "")[:64],
-            sender="" if sender == "<>" else address(sender),
-            subject=" ".join(cells.get("message-subject", "").split()),
-            size=int(size) if size.isascii() and size.isdigit() and len(size) < 16 else None,
-            file=self._reading.name,
-            place=place,
-            raw=raw,
-        )
+        return {
+            "source": Source.EXCHANGE_TRACKING_LOG,
+            "status": Status.NONE,
+            "observed_at": at,
+            "message_id": message_id_of(cells.get("message-id", "")),
+            "network_message_id": network_id(cells.get("network-message-id", "")),
+            "queue_id": cells.get("internal-message-id", "")[:64],
+            "sender": "" if sender == "<>" else address(sender),
+            "subject": " ".join(cells.get("message-subject", "").split()),
+            "size": int(size) if size.isascii() and size.isdigit() and len(size) < 16 else None,
+            "file": self._reading.name,
+            "place": place,
+            "raw": raw,
+        }
 
     def _received(self, cells: Mapping[str, str], mail: Mail) -> Ms | None:
         """When this server took the mail: its RECEIVE, else the time with which message-info begins."""
@@ -90,8 +101,8 @@ class Rows:
         cells: Mapping[str, str],
         people: list[str],
         mail: Mail,
-        base: Evidence,
-    ) -> list[Evidence]:
+        base: _Said,
+    ) -> list[_Said]:
         related = [address(one) for one in words.addresses(cells.get("related-recipient-address", ""))]
         if kind == "expanded":
             return _expansion(people, related, mail, base)
@@ -108,93 +119,79 @@ class Rows:
             elif kind == "rewritten" and related:
                 before = related[number] if len(related) == len(people) else related[0]
                 mail.rewritten(before, recipient)
-            items.append(_fate(kind, event, cells, replace(base, recipient=recipient), status))
+            items.append(_fate(kind, event, cells, base | {"recipient": recipient}, status))
         return items
 
-    def _told(self, item: Evidence, mail: Mail) -> Evidence:
+    def _told(self, said: _Said, mail: Mail) -> Evidence:
         """An item with what earlier rows told of its recipient, and with who has the mail now."""
-        key = item.recipient.lower()
-        item = replace(
-            item,
-            original_recipient=mail.origins.get(key, ""),
-            group=item.group or mail.groups.get(key, ""),
-        )
-        if item.status in _SETTLED:
-            mail.settle(item.recipient)
+        recipient, status = str(said.get("recipient", "")), said["status"]
+        key = recipient.lower()
+        said["original_recipient"] = mail.origins.get(key, "")
+        said.setdefault("group", mail.groups.get(key, ""))
+        if status in _SETTLED:
+            mail.settle(recipient)
         if self._reading.position == "before":
             # What a server in front of us did is over once we have the mail.
-            return replace(item, status=Status.NONE, received_at=None, meaning=None)
-        keeper = Holder.FAR if self._reading.position == "behind" else Holder.RELAY
-        holder = {
-            Status.DELIVERED: Holder.FAR,
-            Status.RELAYED: Holder.FAR,
-            Status.EXPANDED: keeper,
-            Status.FAILED: Holder.NOBODY,
-            Status.EXPIRED: Holder.NOBODY,
-            Status.FILTERED: Holder.NOBODY,
-        }.get(item.status, keeper)
-        return replace(item, holder=holder)
+            said |= {"status": Status.NONE, "received_at": None, "meaning": None}
+        else:
+            keeper = Holder.FAR if self._reading.position == "behind" else Holder.RELAY
+            said["holder"] = _HOLDERS.get(status, keeper)  # type: ignore[call-overload]
+        return Evidence(**said)  # type: ignore[arg-type]
 
 
-def _expansion(people: list[str], related: list[str], mail: Mail, base: Evidence) -> list[Evidence]:
+def _expansion(people: list[str], related: list[str], mail: Mail, base: _Said) -> list[_Said]:
     """An EXPAND names the members, and the group as the related address; that the group was expanded is said
     nowhere else."""
     group = related[0] if related else ""
     if not group:
-        return [replace(base, recipient=one) for one in people]
-    items = [replace(base, recipient=group, status=Status.EXPANDED)]
+        return [base | {"recipient": one} for one in people]
+    items = [base | {"recipient": group, "status": Status.EXPANDED}]
     for member in people:
         if member.lower() != group.lower():
             mail.member(group, member)
-            items.append(replace(base, recipient=member, group=group))
+            items.append(base | {"recipient": member, "group": group})
     return items
 
 
-def _fate(kind: str, event: str, cells: Mapping[str, str], base: Evidence, listed: str) -> Evidence:
+def _fate(kind: str, event: str, cells: Mapping[str, str], base: _Said, listed: str) -> _Said:
     """What an event says of one recipient."""
     context = cells.get("source-context", "")
     if kind == "delivered":
         code, enhanced = codes(listed)
         text = listed if code or enhanced else ""
-        return replace(
-            base,
-            status=Status.DELIVERED,
-            code=code,
-            enhanced_code=enhanced,
-            text=text,
-            remote=_remote(cells, Reason("")),
-        )
-    if kind == "sent":
+        status = Status.DELIVERED
+    elif kind == "sent":
         text = parse_reason(listed).text or words.reply_in(context)
         code, enhanced = codes(text)
         internal = words.is_internal(cells.get("connector-id", ""))
-        return replace(
-            base,
-            status=Status.NONE if internal else Status.RELAYED,
-            code=code,
-            enhanced_code=enhanced,
-            text=text,
-            remote=_remote(cells, Reason("")),
-        )
-    if kind in ("deferred", "failed", "dropped", "waiting"):
+        status = Status.NONE if internal else Status.RELAYED
+    elif kind in ("deferred", "failed", "dropped", "waiting"):
         return _trouble(kind, event, cells, base, parse_reason(words.reason_in(listed, context)))
-    return base
+    else:
+        return base
+    said = {"status": status, "code": code, "enhanced_code": enhanced, "text": text}
+    return base | said | {"remote": _remote(cells, Reason(""))}
 
 
-def _trouble(kind: str, event: str, cells: Mapping[str, str], base: Evidence, reason: Reason) -> Evidence:
+def _trouble(kind: str, event: str, cells: Mapping[str, str], base: _Said, reason: Reason) -> _Said:
     """A deferral, a failure, or a mail that is gone."""
     if kind == "waiting":
-        return replace(base, status=Status.PENDING, text=reason.text)
+        return base | {"status": Status.PENDING, "text": reason.text}
     if _EXPANDED.search(reason.text):
         # The group's own copy goes once its members have theirs.
         code, enhanced = codes(reason.text)
-        return replace(base, status=Status.EXPANDED, code=code, enhanced_code=enhanced, text=reason.text)
+        return base | {
+            "status": Status.EXPANDED,
+            "code": code,
+            "enhanced_code": enhanced,
+            "text": reason.text,
+        }
     agent, context = cells.get("source", "").upper() == "AGENT", cells.get("source-context", "")
     dropped = kind == "dropped" and not reason.text
     if _QUARANTINED.search(reason.text) or (dropped and agent):
         code, enhanced = codes(reason.text)
         text = reason.text or words.UNSAID["DROP"]
-        return replace(base, status=Status.FILTERED, code=code, enhanced_code=enhanced, text=text)
+        return base | {"status": Status.FILTERED, "code": code, "enhanced_code": enhanced, "text": text}
     said: dict[str, object]
     by_itself = not reason.text and event not in words.UNSAID
     if not reason.text:
@@ -203,7 +200,7 @@ def _trouble(kind: str, event: str, cells: Mapping[str, str], base: Evidence, re
     status, said = outcome(Status.DEFERRED if kind == "deferred" else Status.FAILED, reason)
     if by_itself:
         said["meaning"] = meaning_of("", code=451 if status is Status.DEFERRED else 550)
-    return replace(base, status=status, remote=_remote(cells, reason), **said)  # type: ignore[arg-type]
+    return base | {"status": status, "remote": _remote(cells, reason)} | said
 
 
 def _remote(cells: Mapping[str, str], reason: Reason) -> str:
