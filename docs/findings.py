@@ -30,13 +30,13 @@ Certificates are verified by Microsoft's list of roots where the extra `roots` i
 likely trusted by Exchange Online, whose own list nobody can ask for), else by this machine's own store, or by
 `ca_file`; a report names the list and its date.
 Beside the look, what the certificates name is fetched by HTTP, within bounds: revocation lists (of 32 MiB at
-most, kept in memory for an hour, or a minute while mail waits), OCSP answers, and the certificate of an issuer
-that was not sent, which only tells what is missing.
-A list that we can't reach makes the verdict unknown, not faulty; one that is there and can't be believed is a
-fault, as it is to Exchange Online. Where the list or the responder gives a sound answer, trouble with the other
-only warns. A look at one of our own routes asks for none, since our handoff does not either.
-Where the host is its domain's MX, on port 25, it is held to what the domain published: its MTA-STS policy, and
-TLSA records if a resolver on this machine vouches for them.
+most, kept in memory for an hour, or a minute while mail waits), OCSP answers, and the certificate of an
+issuer that was not sent, which only tells what is missing.
+A list that we can't reach makes the verdict unknown, not faulty; one that is there and can't be believed is
+a fault, as it is to Exchange Online. Where the list or the responder gives a sound answer, trouble with the
+other only warns. A look at one of our own routes asks for none, since our handoff does not either.
+Where the host is its domain's MX, on port 25, it is held to what the domain published: its MTA-STS policy,
+and TLSA records if a resolver on this machine vouches for them.
 
 What Exchange Online says when it meets the same is in the last column, where it is published;
 [causes.md](causes.md) has every other text.

@@ -96,11 +96,11 @@ def faults(
     """What speaks for and against a destination or a route since then, newest first.
 
     Against it: owned evidence of scope destination or route, refusals of such a scope that our own attempts
-    met, and what was reported of a destination's servers. For it: deliveries, and what our own attempts were answered: 250s, and refusals that concern
-    their recipient or message only (status `none`, or `delivered` on a final route; scope None; of a
-    destination the latter only, since other answers say nothing of it). An attempt's `evidence` is its
-    offer's id, negative. `limit` holds for each kind against it, `good` for each kind for it: much mail
-    that is taken hides no deferral.
+    met, and what was reported of a destination's servers. For it: deliveries, and what our own attempts were
+    answered: 250s, and refusals that concern their recipient or message only (status `none`, or `delivered`
+    on a final route; scope None; of a destination the latter only, since other answers say nothing of it).
+    An attempt's `evidence` is its offer's id, negative. `limit` holds for each kind against it, `good` for
+    each kind for it: much mail that is taken hides no deferral.
     """
     if destination is None:
         asked = [(_MET, limit), (_ANSWERED, good)]

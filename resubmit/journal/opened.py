@@ -21,7 +21,6 @@ from resubmit.clock import Clock
 from resubmit.errors import JournalFull
 from resubmit.journal import mail, migrations
 from resubmit.journal.bodies import Bodies
-from resubmit.journal.report_mails import ReportMails
 from resubmit.journal.connection import (
     DATABASE,
     DiskFailed,
@@ -33,6 +32,7 @@ from resubmit.journal.connection import (
     sqlite_version,
 )
 from resubmit.journal.lock import Lock
+from resubmit.journal.report_mails import ReportMails
 from resubmit.journal.reserve import Floors, Reserve
 from resubmit.journal.sieve import Sieves
 from resubmit.journal.verbs import GateRow

@@ -603,7 +603,7 @@ class Fault:
 class ReportRow:
     """What somebody reported of a destination's servers in [since, until]; it is about no mail.
 
-    `destination`: "" where it is none of ours; `is_fault`: mail could not be handed over, and not long ago."""
+    `destination`: "" where it is none of ours; `is_fault`: mail could not be handed over, not long ago."""
 
     digest: bytes
     destination: str
