@@ -23,9 +23,6 @@ from resubmit.model.evidence import Evidence, Holder, Status
 from resubmit.model.moment import DAY, MINUTE, Ms, parse_rfc3339, rfc3339, to_datetime
 from tests.golden_pairs import pairs
 
-GROWING = [p for p in pairs("postfix_log") if not p.stem.startswith(("utf_16", "journald_export"))]
-"""Those that can be logs which grow line by line."""
-
 NOW = parse_rfc3339("2026-11-24T12:00:00Z")
 READING = Reading("mail.log", now=NOW)
 TO = "to=<ann@contoso.com>, relay=mx[192.0.2.1]:25, delay=2, delays=1/0/1/0, dsn="
@@ -76,15 +73,6 @@ class TestWhoHasIt:
 
 
 class TestMemory:
-    @pytest.mark.parametrize("path", GROWING, ids=lambda path: path.stem)
-    def test_a_machine_that_was_put_away_after_every_line_reads_the_same(self, path: Path) -> None:
-        data = path.read_bytes()
-        whole, parts = Machine(READING), Machine(READING)
-        for number, line in enumerate(data.split(b"\n"), 1):
-            expected = list(whole.line(line, f"line {number}"))
-            assert list(parts.line(line, f"line {number}")) == expected
-            parts = postfix_log.machine(READING, parts.memory())
-
     def test_it_is_bounded_and_the_newest_stays(self) -> None:
         machine = Machine(READING)
         for number in range(4_000):
