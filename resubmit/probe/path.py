@@ -30,7 +30,7 @@ UNREADABLE = (
 """What cryptography raises for what is not as it should be."""
 BUDGET = 256
 STEPS = 1024
-WAYS = 12
+WAYS = 48
 
 
 @dataclass(frozen=True, slots=True)

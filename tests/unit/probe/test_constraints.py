@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
+import random
 from collections.abc import Sequence
 
 import pytest
@@ -244,3 +246,42 @@ def test_an_intermediate_alone_in_a_ca_file_is_trusted() -> None:
     middle = certs.intermediate(ROOT)
     assert flaws([certs.leaf(middle), middle], middle) == []
     assert flaws([certs.leaf(middle)], middle) == []
+
+
+CAS = ("A", "B", "C", "D")
+EDGES = [(child, parent) for child in CAS for parent in (*CAS, "root") if child != parent]
+SOUND, OVER, NO_CA = "sound", "over", "no ca"
+
+
+def ca(name: str) -> certs.Made:
+    return ROOT if name == "root" else certs.make(certs.Order(name, is_ca=True, key=f"key of CA {name}"))
+
+
+@functools.cache
+def crossed(child: str, parent: str, state: str) -> certs.Made:
+    """The certificate of one CA as another signed it."""
+    ends = -certs.DAY if state == OVER else 90 * certs.DAY
+    order = certs.Order(
+        child, is_ca=state != NO_CA, key=f"key of CA {child}", usage=None, starts=-9 * certs.DAY, ends=ends
+    )
+    return certs.make(order, ca(parent))
+
+
+@given(
+    st.dictionaries(st.sampled_from(EDGES), st.sampled_from([SOUND, SOUND, OVER, NO_CA]), min_size=1),
+    st.randoms(use_true_random=False),
+)
+def test_a_chain_is_sound_exactly_where_some_way_up_is(
+    web: dict[tuple[str, str], str], chance: random.Random
+) -> None:
+    """Whatever CAs signed one another, in whatever order they are sent."""
+    reached, todo = {"A"}, ["A"]
+    while todo:
+        here = todo.pop()
+        new = [up for (child, up), state in web.items() if (child, state) == (here, SOUND)]
+        todo += [up for up in new if up not in reached]
+        reached |= set(new)
+    sent = [crossed(child, parent, state) for (child, parent), state in web.items()]
+    chance.shuffle(sent)
+    found = [code for code, _ in flaws([certs.leaf(ca("A")), *sent]) if code != "chain_misordered"]
+    assert (found == []) is ("root" in reached)
