@@ -30,6 +30,8 @@ from resubmit.recovery.words import at_text
 FIRST_WAIT = 30 * SECOND
 LONGEST_WAIT = 30 * MINUTE
 """Between two trials that fail; doubles from FIRST_WAIT."""
+UNPACED: Ms = 2
+"""From one message to the next where no rate is set: all due at once, new mail would wait behind them."""
 
 
 def decide(
@@ -73,12 +75,12 @@ def waits_behind(standing: Standing, route: str) -> bool:
 
 def haste(name: str, decision: Decision, gate: Gate, rate: float) -> Haste | None:
     """What of the mail that waits need not wait for its own retry, now that the gate turns: the one message
-    that tries the route, or all that failed by it, at `rate` messages a second (0: no limit)."""
+    that tries the route, or all that failed by it, at `rate` messages a second (0: no limit of ours)."""
     if not decision.moves(gate) or decision.state == CLOSED:
         return None
     if decision.state == TESTING:
         return Haste(name, 1, 0)
-    return Haste(name, None, round(SECOND / rate) if rate else 0)
+    return Haste(name, None, round(SECOND / rate) if rate else UNPACED)
 
 
 def _by_time(fault: Fault) -> tuple[Ms, Ms, str]:

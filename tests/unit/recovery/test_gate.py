@@ -9,13 +9,14 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from resubmit.journal.verbs import Fault, GateRow, LookRow
+from resubmit.journal.verbs import Fault, GateRow, Haste, LookRow
 from resubmit.model.evidence import Cause, Scope
 from resubmit.model.moment import HOUR, MINUTE, SECOND
 from resubmit.recovery.gate import Decision, Trial, cause_of_codes, decide, settle_ends
 from resubmit.recovery.judgement import TABLE
 from resubmit.recovery.memory import Memory, Reference, memory_of
 from resubmit.recovery.policy import Policy
+from resubmit.recovery.route_gate import haste
 from resubmit.recovery.signs import codes_text
 from tests.unit.recovery.facts import POLICY, at, delivery, fault, gate, look
 
@@ -311,3 +312,19 @@ def test_a_reason_names_what_is_faulty_and_not_the_warnings_beside_it() -> None:
         seen, health="unknown", codes=("dns_failed",), verdict_json=json.dumps({"details": details})
     )
     assert codes_text(told) == "dns_failed"
+
+
+@pytest.mark.parametrize(
+    ("before", "state", "rate", "expected"),
+    [
+        ("closed", "testing", 5.0, Haste("eop", 1, 0)),
+        ("testing", "open", 5.0, Haste("eop", None, 200)),
+        ("testing", "open", 0.0, Haste("eop", None, 2)),
+        ("testing", "closed", 5.0, None),
+        ("open", "open", 5.0, None),
+    ],
+)
+def test_a_route_that_turns_lets_go_one_or_all_by_and_by(
+    before: str, state: str, rate: float, expected: Haste | None
+) -> None:
+    assert haste("eop", Decision(state, (), Memory()), gate(before), rate) == expected
