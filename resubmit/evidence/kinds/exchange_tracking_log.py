@@ -49,8 +49,8 @@ _HEAD = 64 * 1024
 
 
 def sniff(head: bytes, name: str) -> bool:
-    """Whether one of the first lines is such a log's header or row, or that of its rows exported as CSV."""
-    if export.find(head) is not None:
+    """Whether one of the first lines is such a log's header or row, or it is one that PowerShell printed."""
+    if export.find(head) is not None or export.is_list(head):
         return True
     aside = 0
     for line in head_lines(head):
@@ -82,9 +82,13 @@ def _columns(value: str) -> list[str]:
 def read(stream: BinaryIO, reading: Reading) -> Iterator[Item]:
     """What each row says, in the file's order."""
     stream.seek(0)
-    exported = export.find(stream.read(_HEAD))
+    head = stream.read(_HEAD)
+    exported = export.find(head)
     if exported is not None:
         yield from export.read(stream, exported, reading)
+        return
+    if export.is_list(head):
+        yield from export.read_list(stream, reading)
         return
     reader = Machine(reading)
     for number, line in lines(stream):

@@ -1,6 +1,7 @@
-"""`Get-MessageTrackingLog | Export-Csv`: the rows of a tracking log as a table of PowerShell.
+"""`Get-MessageTrackingLog` with `Export-Csv` or `Format-List`: a tracking log as PowerShell prints it.
 
     "Timestamp","ClientIp",…,"Source","EventId",…,"MessageId","NetworkMessageId","Recipients",…
+    EventId                 : FAIL
 
 Times are the machine's local ones in its culture; lists are `{a, b}`, joined by somebody, or lost as
 `System.String[]`.
@@ -20,6 +21,7 @@ from resubmit.evidence.csvrows import SEPARATORS, BadRow, Table, encoding_of, en
 from resubmit.evidence.kinds.exchange_tracking_log_rows import Rows
 from resubmit.evidence.kinds.exchange_tracking_log_table import Mails
 from resubmit.evidence.kinds.trace_words import fold
+from resubmit.evidence.loglines import head_lines, lines, text_of
 from resubmit.evidence.stamps import Survey
 
 _NAMES = {
@@ -47,6 +49,10 @@ _NAMES = {
 _NEEDED = {"date-time", "event-id", "recipient-address"}
 _TELLING = {"internal-message-id", "connector-id", "source-context", "client-hostname", "recipient-status"}
 _HEADER_LINES = 10
+_PROPERTY = re.compile(r"([A-Z]\w{2,40})\s*: ?(.*)", re.DOTALL)
+_LONGEST = 20_000
+_MOST_LINES = 100
+_MOST_PROPERTIES = 200
 _LOST = "System.String[]"
 _LIST = re.compile(r"\{(.*)\}", re.DOTALL)
 LOST = (
@@ -62,6 +68,61 @@ class Header:
     line: int
     separator: str
     columns: list[str]
+
+
+def is_list(head: bytes) -> bool:
+    """Whether a file begins as such a list: one of the first lines is a property of a row, and `EventId` and
+    `Recipients` follow."""
+    names: set[str] = set()
+    for line in head_lines(head, 100):
+        found = _PROPERTY.match(line)
+        if found is None and not names:
+            if len(line) > 200 or line.count(",") > 5:
+                return False
+        elif found is not None:
+            names.add(_NAMES.get(fold(found[1]), ""))
+    return names >= {"event-id", "recipient-address"} and bool(_TELLING.intersection(names))
+
+
+def read_list(stream: BinaryIO, reading: Reading) -> Iterator[Item]:
+    """What each row of a list says, in the file's order."""
+    survey = Survey(reading.timezone)
+    for _, cells, _ in _records(stream):
+        survey.add(cells.get("date-time", ""))
+    rows = Rows(reading, Mails(), survey.decide(reading.near, reading.now))
+    for place, cells, raw in _records(stream):
+        yield from rows.read({name: _plain(cell) for name, cell in cells.items()}, place, raw)
+
+
+def _records(stream: BinaryIO) -> Iterator[tuple[str, dict[str, str], str]]:
+    """The rows of a list with their place and text: they end where a property comes again, or are one."""
+    cells: dict[str, str] = {}
+    raw: list[str] = []
+    first, name = 0, ""
+    for number, line in lines(stream):
+        text = text_of(line)
+        found = _PROPERTY.match(text)
+        if found is None:
+            # A long value goes on in the next line.
+            if text and name and len(cells[name]) < _LONGEST:
+                cells[name] += " " + text
+                raw.append(text)
+            continue
+        name = _NAMES.get(fold(found[1]), fold(found[1]))
+        if len(cells) >= _MOST_PROPERTIES and name not in cells:
+            name = ""
+            continue
+        if name in cells:
+            if "event-id" in cells:
+                yield f"line {first}", cells, "\n".join(raw)[:RAW_LIMIT]
+            cells, raw = {}, []
+        if not cells:
+            first = number
+        cells[name] = found[2].strip()
+        if len(raw) < _MOST_LINES:
+            raw.append(text)
+    if "event-id" in cells:
+        yield f"line {first}", cells, "\n".join(raw)[:RAW_LIMIT]
 
 
 def find(head: bytes) -> Header | None:

@@ -28,7 +28,7 @@ def items(data: bytes, position: str) -> list[Evidence]:
 
 
 # A followed log is UTF-8, no export, and a row over several lines is taken whole.
-OTHERS = ("saved_as_utf16", "broken_rows", "export_")
+OTHERS = ("saved_as_utf16", "broken_rows", "export_", "format_list")
 LINES = [p for p in sorted(GOLDEN.glob("*.in")) if not p.stem.startswith(OTHERS)]
 
 
