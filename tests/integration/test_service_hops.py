@@ -94,7 +94,7 @@ async def test_what_waited_for_its_route_goes_when_the_route_does(tmp_path: Path
         waiting = service.rows("select count(*) from recipient where state = 'retrying'")[0][0]
         assert waiting > 0
         async with next_hop:
-            await next_hop.arrived(8, timeout=20_000)
+            await next_hop.arrived(8, timeout=60_000)  # that it was hastened is what the history says
             hastened = "select count(distinct n || message) from history where event = 'made_due'"
             assert service.rows(hastened) >= [(waiting,)]
             await service.settled(8)
