@@ -147,7 +147,10 @@ def _by_list(
     place = f"the revocation list for {_name(one)} at {clean(fetched.url, 120)}"
     if fetched.octets is None:
         if fetched.trouble is Trouble.TOO_LARGE:
-            return Flaw("crl_unreadable", where, f"{place} can't be read: {fetched.words}")
+            # A limit of ours: Windows reads up to 100 MB.
+            return Flaw(
+                "crl_unreadable", where, f"{place} is not read: {fetched.words}", None, Severity.UNKNOWN
+            )
         return Flaw("crl_unreachable", where, f"{place} can't be fetched from here: {fetched.words}")
     listed = read_list(one, fetched.octets, others, now)
     match listed.word:
