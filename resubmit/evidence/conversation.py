@@ -23,6 +23,7 @@ _PATH = re.compile(
     r"(?:FROM|TO)\s*:\s*(?:<((?:\"[^\"]*\"|[^<>\"])*)>|(\S*))\s*(.*)$", re.IGNORECASE | re.DOTALL
 )
 _AUTH = ("AUTH", "X-EXPS")
+_PROXY = "XPROXY"
 _ALONE = ("EHLO", "HELO", "STARTTLS", "X-ANONYMOUSTLS", "BODY")
 """After these a client waits for the answer (RFC 2920 §3.1): another command means that the log lacks it."""
 _VERBS = frozenset(
@@ -248,8 +249,9 @@ class Conversation:
             case _:
                 if code == 334 and asked.verb in _AUTH:
                     self._asked.appendleft(asked)
-                elif bad and asked.verb in _AUTH and not self.mails:
-                    return [Told("session", "auth", text, code)]
+                elif bad and not self.mails and (asked.verb in _AUTH or asked.verb.startswith(_PROXY)):
+                    # Exchange's transport service hands out through its front end: who answered, and how.
+                    return [Told("session", "auth" if asked.verb in _AUTH else "proxy", text, code)]
         return []
 
     def _pass_to(self, verbs: tuple[str, ...] | None) -> None:
