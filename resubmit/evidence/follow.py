@@ -33,7 +33,7 @@ from typing import IO, Any, cast
 from resubmit.evidence.kinds import kind
 from resubmit.evidence.reader import open_regular
 from resubmit.model.evidence import Evidence, Source
-from resubmit.model.moment import Ms
+from resubmit.model.moment import MINUTE, SECOND, Ms, span_text
 
 SOURCE = "log"
 """The cursors' source."""
@@ -42,6 +42,9 @@ HEAD = 512
 """Bytes a file is known by: the first lines of a log carry its times."""
 _LONGEST = 1 << 20
 """A line without end that is longer is no line to wait for."""
+_QUARTER: Ms = 15 * MINUTE
+"""What all zones are multiples of."""
+_NEARLY: Ms = 30 * SECOND
 _SNIFFED = 64 * 1024
 _MOST_SIBLINGS = 60
 _PACKED: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
@@ -140,6 +143,20 @@ def _is_between(mark: Mark, found: Found, old: Found | None) -> bool:
     if found is old or (mark.sized and found.head == mark.head):
         return False
     return found.mtime_ns > (mark.mtime_ns if old is None else old.mtime_ns)
+
+
+def off_clock(observed_at: Ms | None, written_ns: int) -> str:
+    """What to do when a log's last line says another time than its file was written at, by as much as zones
+    differ; "" when it does not."""
+    if observed_at is None:
+        return ""
+    off = written_ns // 1_000_000 - observed_at
+    quarters = round(off / _QUARTER)
+    if not quarters or abs(quarters) > 14 * 4 or abs(off - quarters * _QUARTER) > _NEARLY:
+        return ""
+    way = "behind" if off > 0 else "ahead of"
+    span = span_text(abs(quarters) * _QUARTER)
+    return f"its stamps are {span} {way} the time it is written at: set `timezone` to that of its stamps"
 
 
 def is_same(mark: Mark, other: Mark) -> bool:

@@ -60,6 +60,7 @@ class _Followed:
     machine: LogMachine | None = None
     saved: Ms = 0
     problem: str | None = None
+    odd: str = ""
     listed: int = 0
     since: Ms = 0
 
@@ -117,7 +118,7 @@ class Follow:
             one.since = await self._journal.first_at(self._clock.now()) - _BEFORE if one.mark is None else 0
             one.saved = self._clock.monotonic()
         seen = await _aside(follow.look, one.path, one.mark)
-        await self._tell(one, seen.problem)
+        await self._tell(one, seen.problem or one.odd)
         plan = follow.plan(one.mark, seen.current, seen.others)
         if plan.lost:
             log.warning(logbook.LOG_PLACE_LOST, file=str(one.path))
@@ -143,6 +144,8 @@ class Follow:
                 ]
                 rows += len(evidence)
                 await self._filing.file(evidence, await self._cursor(one, lines))
+                if evidence and evidence[-1].place == _place(batch[-1][0]) and one.mark is not None:
+                    one.odd = follow.off_clock(evidence[-1].observed_at, one.mark.mtime_ns)
             await self._filing.file([], await self._cursor(one, lines, ended=piece.ended))
         finally:
             lines.close()
@@ -194,4 +197,8 @@ async def _aside(work: Callable[..., Any], *args: Any) -> Any:
 
 
 def _items(machine: LogMachine, lines: list[tuple[int, bytes]]) -> list[Item]:
-    return [item for offset, line in lines for item in machine.line(line, f"byte {offset}")]
+    return [item for offset, line in lines for item in machine.line(line, _place(offset))]
+
+
+def _place(offset: int) -> str:
+    return f"byte {offset}"

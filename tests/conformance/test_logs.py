@@ -1,4 +1,4 @@
-"""What every kind that is a log promises besides: put away after any line and gone on with, it is the same."""
+"""What every log promises besides: put away after any line and gone on with, it is the same."""
 
 from __future__ import annotations
 

@@ -16,7 +16,9 @@ import pytest
 from resubmit.evidence import follow
 from resubmit.evidence.follow import Found, Mark, Piece, Piecewise, Plan, look, plan
 from resubmit.model.evidence import Evidence, Source, Status
+from resubmit.model.moment import DAY, HOUR, MINUTE
 
+NOW = 1_795_500_000_000
 MARK = Mark(1, 10, "h", 100, 500, 1_000)
 FILE = Found("mail.log", 1, 10, 800, 2_000, "h")
 
@@ -262,6 +264,24 @@ def test_what_was_refused_at_the_door_is_not_kept() -> None:
     assert not follow.may_match(refused)
     assert follow.may_match(replace(refused, queue_id="A0A252203A8"))
     assert follow.may_match(replace(refused, source=Source.EXCHANGE_SMTP_LOG))
+
+
+@pytest.mark.parametrize(
+    ("off", "said"),
+    [
+        (0, ""),
+        (20_000, ""),
+        (7 * MINUTE, ""),
+        (HOUR, "its stamps are 1h behind"),
+        (-HOUR - 5_000, "its stamps are 1h ahead of"),
+        (5 * HOUR + 45 * MINUTE, "its stamps are 5h 45m behind"),
+        (3 * DAY, ""),
+    ],
+)
+def test_a_log_of_another_zone_is_noticed(off: int, said: str) -> None:
+    found = follow.off_clock(NOW, (NOW + off) * 1_000_000)
+    assert found.startswith(said)
+    assert bool(found) == bool(said)
 
 
 def test_of_a_folder_the_files_of_the_kind_are_followed_the_oldest_first(tmp_path: Path) -> None:

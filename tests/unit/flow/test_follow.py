@@ -248,6 +248,26 @@ async def test_a_log_without_permission_is_told_of_with_what_to_do(
     assert "add the service's user to the group" in reason
 
 
+async def test_stamps_of_another_zone_are_told_of_with_what_to_do(journal: Journal, path: Path) -> None:
+    """A time an hour off moves evidence away from the attempt it is about."""
+    await offered(journal)
+    follow = follower(journal, path)
+    add(path, TAKEN + DEFERRED)
+    written = (NOW + 2_000 + 60 * 60 * SECOND) / 1000
+    os.utime(path, (written, written))
+    await follow.rescan()
+    await follow.rescan()
+    ((_, reason),) = unreadable(journal)
+    assert reason == (
+        "its stamps are 1h behind the time it is written at: set `timezone` to that of its stamps"
+    )
+    add(path, SENT)
+    os.utime(path, ((NOW + 9_500) / 1000,) * 2)
+    await follow.rescan()
+    await follow.rescan()
+    assert unreadable(journal) == []
+
+
 async def test_lost_lines_are_told_of(journal: Journal, path: Path) -> None:
     follow = follower(journal, path)
     add(path, TAKEN)
