@@ -44,7 +44,7 @@ _ACTIONS = {
     "delay": Status.DEFERRED,
     "deferred": Status.DEFERRED,
     "delivered": Status.DELIVERED,
-    "deliverable": Status.DELIVERED,
+    "deliverable": Status.NONE,  # Postfix was asked for an address: no mail was sent
     "delivery": Status.DELIVERED,
     "relayed": Status.RELAYED,
     "relay": Status.RELAYED,

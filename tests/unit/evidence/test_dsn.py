@@ -88,6 +88,7 @@ class TestWhatItSays:
             ("relayed (to non-DSN host)", "2.0.0", Status.RELAYED),
             ("expanded", "2.0.0", Status.EXPANDED),
             ("error", "5.0.0", Status.FAILED),
+            ("deliverable", "2.1.5", Status.NONE),
             ("expired", "4.4.7", Status.EXPIRED),
             ("", "4.4.1", Status.DEFERRED),
             ("", "2.1.5", Status.DELIVERED),
