@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,7 @@ def _run(args: argparse.Namespace) -> int:
         answers: list[dict[str, Any]] = ask(args, "ingest", options=options)
     shown = [
         {name: files.get(a["file"], a["file"]) if name == "file" else a.get(name) for name in _FIELDS}
+        | {"by": a.get("by") or {}}
         for a in answers
     ]
     if out.as_json:
@@ -62,6 +64,11 @@ def _run(args: argparse.Namespace) -> int:
             ],
             [[one[name] if one[name] is not None else "-" for name in _FIELDS] for one in shown],
         )
+        whys: Counter[str] = Counter()
+        for one in shown:
+            whys.update(one["by"])
+        for why, count in whys.most_common():
+            out.note(f"{count} by {why}" if not why.startswith("several ") else f"{count} ambiguous: {why}")
     good = sum((one["rows"] or 0) - (one["unreadable"] or 0) for one in shown)
     bad = sum(one["unreadable"] or 0 for one in shown)
     return 0 if not bad else 5 if good > 0 else 1

@@ -11,6 +11,7 @@ Source: design, section 3 rules 2, 6 and 8; section 6.2 (rows without Message-ID
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -25,6 +26,9 @@ from resubmit.model.moment import SECOND, Ms
 from resubmit.model.recipient import State
 
 WITHOUT_ID: Ms = 90 * SECOND
+
+_NOT_THEN = ", and none was taken then"
+_COUNT = re.compile(r"^\d+")
 
 _HEADERS = 64 * 1024
 """What hops may add to a header."""
@@ -134,6 +138,13 @@ def nobody(evidence: Evidence) -> Unmatched:
     return Unmatched(_NO_ID if message_key(evidence.message_id) else _NO_LIKE)
 
 
+def kind_of(why: str) -> str:
+    """The key in a reason, without the attempt, the address and the count."""
+    if why.startswith("a member of "):
+        return "a group's member"
+    return _COUNT.sub("several", why.partition(";")[0].removesuffix(_NOT_THEN))
+
+
 def _of_message(
     evidence: Evidence,
     candidate: Candidate,
@@ -191,7 +202,7 @@ def _among(
         return Ambiguous(tuple(equal), f"{len(equal)} messages have this {why}")
     if by_time_only:
         return Unmatched(f"no message of ours has this {why}")
-    return Ambiguous(tuple(choices), f"{len(choices)} messages have this {why}, and none was taken then")
+    return Ambiguous(tuple(choices), f"{len(choices)} messages have this {why}{_NOT_THEN}")
 
 
 def _choices(evidence: Evidence, candidates: Sequence[Candidate], why: str, *, tagged: bool) -> list[Matched]:

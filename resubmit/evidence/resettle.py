@@ -41,12 +41,12 @@ _NEW: Ms = 2 * WINDOW + MINUTE
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What has to change so that all evidence is whose it should be. `matches`: every row's id and whether
-    it is matched, ambiguous or unmatched."""
+    """What has to change so that all evidence is whose it should be. `matches`: every row's id, whether it
+    is matched, ambiguous or unmatched, and why."""
 
     observed: tuple[Observed, ...]
     rebinds: tuple[Rebind, ...]
-    matches: Mapping[int, str]
+    matches: Mapping[int, tuple[str, str]]
     waits: bool
     """a row that found no owner is so new that time alone may change that"""
 
@@ -82,9 +82,9 @@ def resettle(
             one = conclude(evidence, candidates, others, refile=stored.id, digest=stored.row.digest, **said)  # type: ignore[arg-type]
         if not _is_so(stored, one):
             changes.append(one)
-    matches = {stored.id: one.match for (stored, _), one in zip(items, first, strict=True)}
+    matches = {stored.id: (one.match, one.why) for (stored, _), one in zip(items, first, strict=True)}
     waits = any(
-        matches[stored.id] == "unmatched"
+        matches[stored.id][0] == "unmatched"
         and evidence.received_at is not None
         and -DAY <= now - evidence.received_at <= _NEW
         for stored, evidence in items

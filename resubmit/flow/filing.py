@@ -8,6 +8,7 @@ on what was read first. One filing at a time; what an attempt or a person overto
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from resubmit.clock import Clock
@@ -59,20 +60,27 @@ class Filing:
         self._waiting: set[str] = set()
         self._bound = False
 
-    async def file(self, evidence: Sequence[Evidence], cursor: Cursor | None = None) -> list[str]:
+    async def file(
+        self, evidence: Sequence[Evidence], cursor: Cursor | None = None, whys: Counter[str] | None = None
+    ) -> list[str]:
         """Match and store; for each what became of it: matched, ambiguous, unmatched or known. cursor: how
-        far its source was read, written in the commit with which all of it is stored."""
+        far its source was read, written in the commit with which all of it is stored. whys: counts by which
+        key the new ones were matched, or what they are ambiguous for."""
         if not evidence:
             if cursor is not None:
                 await self._journal.observe([], cursor)
             return []
         if about := [item for item in evidence if reports.is_report(item)]:
             told = iter(await report(self._journal, self._clock, about, self._endpoints, self._home))
-            rest = iter(await self.file([item for item in evidence if not reports.is_report(item)], cursor))
+            others = [item for item in evidence if not reports.is_report(item)]
+            rest = iter(await self.file(others, cursor, whys))
             self._told()
             return [next(told if reports.is_report(item) else rest) for item in evidence]
         async with self._one:
-            return await self._file(evidence, cursor)
+            answers = await self._file(evidence, cursor)
+        if whys is not None:
+            whys.update(matching.kind_of(why) for match, why in answers if match in ("matched", "ambiguous"))
+        return [match for match, _ in answers]
 
     async def sweep(self, *, whole: bool = False) -> None:
         """Ask again for what has no owner and may have found one: of messages that had an attempt begun or
@@ -92,7 +100,7 @@ class Filing:
                 after = stored[-1].id
                 await self._ask_again(stored)
 
-    async def _file(self, evidence: Sequence[Evidence], cursor: Cursor | None) -> list[str]:
+    async def _file(self, evidence: Sequence[Evidence], cursor: Cursor | None) -> list[tuple[str, str]]:
         now = self._clock.now()
         candidates = await self._journal.candidates([matching.lookup_of(item) for item in evidence])
         said = {"now": now, "endpoints": self._endpoints, "destination_of": self._home}
@@ -122,7 +130,7 @@ class Filing:
                 groups.append(({message_key(c.message_id) for c in found}, {done.evidence}))
         matches = await self._settle(groups)
         return [
-            matches.get(done.evidence or 0, one.match) if done.outcome == "new" else "known"
+            matches.get(done.evidence or 0, (one.match, one.why)) if done.outcome == "new" else ("known", "")
             for one, done in zip(observed, filed, strict=True)
         ]
 
@@ -136,9 +144,9 @@ class Filing:
         ]
         await self._settle(groups)
 
-    async def _settle(self, groups: Iterable[_Group]) -> dict[int, str]:
+    async def _settle(self, groups: Iterable[_Group]) -> dict[int, tuple[str, str]]:
         """Decide these groups, those with a key in common as one, until nothing of them changes."""
-        matches: dict[int, str] = {}
+        matches: dict[int, tuple[str, str]] = {}
         left = _merged(groups)
         changed = False
         for _ in range(_AGAIN):

@@ -7,6 +7,7 @@ is kept and asked again when attempts end.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from itertools import islice
@@ -139,7 +140,7 @@ class Observe:
         cursor = Cursor(folders.SOURCE, mark, "end")
         path = setting.path / entry.name
         counts = await self._read(path, name, ZoneInfo(setting.timezone), cursor=cursor)
-        log.info(logbook.EVIDENCE_READ, file=name, **{k: v for k, v in counts.items() if k != "file"})
+        log.info(logbook.EVIDENCE_READ, file=name, **{k: v for k, v in counts.items() if k != "by"})
 
     async def _read(self, path: Path, name: str, zone: ZoneInfo, *, cursor: Cursor | None) -> dict[str, Any]:
         now = self._clock.now()
@@ -148,6 +149,7 @@ class Observe:
         counts: dict[str, Any] = dict.fromkeys(
             ("source", "rows", "matched", "ambiguous", "unmatched", "known", "unreadable"), 0
         ) | {"source": None}
+        whys: Counter[str] = Counter()
         while batch := await self._aside(_take, items):
             bad = [item for item in batch if isinstance(item, Unreadable)]
             for item in bad[: max(_LISTED - counts["unreadable"], 0)]:
@@ -159,7 +161,7 @@ class Observe:
                 break
             if evidence:
                 counts["source"] = str(evidence[0].source)
-            for answer in await self.filing.file(evidence):
+            for answer in await self.filing.file(evidence, whys=whys):
                 counts[answer] += 1
         if batch:
             await self._set_aside(
@@ -173,7 +175,7 @@ class Observe:
         if cursor is not None:
             await self._journal.observe([], cursor)
         self._told()
-        return counts
+        return counts | {"by": dict(whys.most_common())}
 
     async def _set_aside(self, file: str, place: str, reason: str) -> None:
         await self._journal.unreadable(file, place, reason, self._clock.now())

@@ -402,6 +402,7 @@ def test_a_replay_that_could_never_be_carried_out_is_refused(
 
 
 ANSWER = {
+    "by": {"Message-ID and recipient": 2},
     "source": "trace_csv",
     "rows": 4,
     "matched": 3,
@@ -441,7 +442,9 @@ def test_what_could_not_be_read_is_in_the_exit_code(
     file.write_text("x")
     service.lines = [{"result": [{"file": str(file), **ANSWER, "unreadable": unreadable}]}]
 
-    assert desk.ask("ingest", str(file)).code == code
+    answer = desk.ask("ingest", str(file))
+    assert answer.code == code
+    assert "2 by Message-ID and recipient\n" in answer.err
 
 
 @pytest.mark.parametrize(

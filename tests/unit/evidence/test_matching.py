@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from resubmit.evidence.matching import Ambiguous, Home, Matched, Unmatched, match
+from resubmit.evidence.matching import Ambiguous, Home, Matched, Unmatched, kind_of, match
 from resubmit.journal.verbs import Candidate, CandidateAttempt, CandidateRecipient
 from resubmit.model.evidence import Evidence, Holder, Source, Status
 from resubmit.model.moment import DAY, HOUR, MINUTE, Ms
@@ -99,3 +99,22 @@ def test_an_address_without_a_tag_goes_before_one_with() -> None:
     about = said(received_at=HOUR)
     assert whose(about, TWICE, tagged) == (1, 2)
     assert whose(about, tagged) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("why", "kind"),
+    [
+        ("our own key and recipient; its key names attempt 2", "our own key and recipient"),
+        (
+            "sender, recipient, subject and time; taken within 3 s of attempt 1",
+            "sender, recipient, subject and time",
+        ),
+        ("a member of all@contoso.com, by the network message id of attempt 1", "a group's member"),
+        (
+            "12 messages have this Message-ID and recipient, and none was taken then",
+            "several messages have this Message-ID and recipient",
+        ),
+    ],
+)
+def test_reasons_are_counted_by_their_key(why: str, kind: str) -> None:
+    assert kind_of(why) == kind

@@ -17,7 +17,8 @@ from resubmit.handoff.settings import Destination, Route
 from resubmit.journal import read
 from resubmit.journal.door import Journal
 from resubmit.journal.settings import JournalSettings
-from tests.helpers.journals import HandClock
+from resubmit.model.moment import HOUR
+from tests.helpers.journals import HandClock, arrival, attempt
 
 FLOOR = JournalSettings(intake_floor="0B", attempt_floor="0B", reserve="0B")  # type: ignore[arg-type]
 HEADER = "MessageId,Received,SenderAddress,RecipientAddress,Status\n"
@@ -99,3 +100,25 @@ async def test_what_came_on_stdin_is_called_so_and_not_by_its_passing_file(
     assert told["file"] == str(path)
     with read.connect(journal.folder) as connection:
         assert {view.file for view in read.unreadable(connection, limit=0)} == {"-"}
+
+
+async def test_ingest_tells_by_which_key_it_matched(journal: Journal, tmp_path: Path) -> None:
+    clock = HandClock()
+    for message_id in ("<1@x>", "<2@x>", "<2@x>"):
+        await attempt(journal, await journal.record(arrival(message_id=message_id)))
+    path = tmp_path / "trace.csv"
+    rows = (f"<{n}@x>,2026-11-24T12:00:01Z,app@example.org,ann@contoso.com,Pending\n" for n in (1, 2, 3))
+    path.write_text(HEADER + "".join(rows))
+    table = Table(
+        (Route(name="eop", host="192.0.2.1"),),
+        (Destination(name="hybrid", domains=["*"], handoff="eop"),),
+    )
+    clock.pass_(HOUR)
+    (told,) = await Observe(journal, clock, table, [], {}, told=Wake()).ingest(
+        [str(path)], timezone="UTC", covers=None
+    )
+    assert [told[name] for name in ("matched", "ambiguous", "unmatched")] == [1, 1, 1]
+    assert told["by"] == {
+        "Message-ID and recipient": 1,
+        "several messages have this Message-ID and recipient": 1,
+    }
