@@ -42,11 +42,18 @@ class Facts:
         self._every_route = every_route
         self._started_at = clock.now()
         self._sparing = {policy.name: Sparing() for policy in policies}
+        self._spared: set[str] = set()
 
     def forget(self, name: str) -> None:
         """Something was written of a destination: everybody is looked at again."""
         if name in self._sparing:
             self._sparing[name].forget()
+
+    def spared_until(self, now: Ms) -> Ms | None:
+        """When everybody is to be looked at who was not the last time, for its cost; None: all were. What
+        came meanwhile is seen only then, and nobody else may wake the loop for it."""
+        monotonic = self._clock.monotonic()
+        return min((now + self._sparing[name].due_in(monotonic) for name in self._spared), default=None)
 
     async def destination(self, policy: Policy, led: list[Stage], *, holds: bool, now: Ms) -> Judged:
         """`led`: the stages of its jobs that ended last; `holds`: the clock rule does."""
@@ -78,6 +85,9 @@ class Facts:
         ]
         if whole:
             sparing.took(begun, self._clock.monotonic())
+            self._spared.discard(policy.name)
+        else:
+            self._spared.add(policy.name)
         orders = course.destination(scene, works, policy, holds=holds, now=now, started_at=self._started_at)
         return Judged(gate, policy.name, incident, orders)
 

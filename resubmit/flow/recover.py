@@ -94,7 +94,7 @@ class Recover:
             led = self._led.setdefault(policy.name, [])
             judges.append(partial(self._facts.destination, policy, led, holds=holds, now=now))
         wakes = [pace.at_the_latest(now), self._clock_rule.ends_at()]
-        wakes += [await self._settle(judge, now) for judge in judges]
+        wakes += [*[await self._settle(judge, now) for judge in judges], self._facts.spared_until(now)]
         if not holds:
             wakes.append(await self._timers.ring(now))
         return min(at for at in wakes if at is not None)

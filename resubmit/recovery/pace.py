@@ -244,6 +244,10 @@ class Sparing:
         """Whether it is time."""
         return now >= self._next_at
 
+    def due_in(self, now: Ms) -> Ms:
+        """How long until it is time."""
+        return max(self._next_at - now, 0)
+
     def took(self, begun: Ms, ended: Ms) -> None:
         """It was done."""
         self._next_at = ended + SPARE * (ended - begun)

@@ -537,3 +537,20 @@ async def test_a_person_is_told_once_of_mail_that_is_delivered_while_the_probe_f
     assert len(told) == 1
     assert (await outage.gate()).state == "closed"
     assert "by another way" in " ".join((await outage.gate()).reasons)
+
+
+async def test_what_came_while_not_everybody_was_looked_at_is_seen_as_soon_as_that_is_worth_it(
+    outage: Outage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look at everybody that took a second is spared for twenty: nobody else may wake the loop then."""
+    keys = await mended(outage)
+    await outage.go_on(MINUTE)
+    monkeypatch.setattr(Sparing, "is_due", lambda self, now: False)
+    monkeypatch.setattr(Sparing, "due_in", lambda self, now: 20 * SECOND)
+    now = outage.clock.now()
+    assert await outage.recover.tick(now) <= now + 20 * SECOND
+    monkeypatch.setattr(Sparing, "is_due", lambda self, now: True)
+    for _ in range(3):  # until nothing new is ordered
+        wake_at = await outage.recover.tick(now)
+    assert wake_at > now, "and then it rests"
+    assert keys
