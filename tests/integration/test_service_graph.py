@@ -15,7 +15,7 @@ from resubmit.lab.graph import GraphLab
 from resubmit.lab.hybrid import HybridServer
 from resubmit.lab.mailbox import Mailboxes
 from resubmit.lab.tenant import Tenant
-from resubmit.model.moment import SECOND
+from resubmit.model.moment import DAY
 from tests.helpers.service import Service, mail, until
 
 pytestmark = pytest.mark.timeout(110)
@@ -37,7 +37,7 @@ async def test_what_is_stuck_by_graph_is_recovered_by_graph(tmp_path: Path) -> N
     connector = Connector(NAME, "127.0.0.1", hybrid.port, NAME, authority.root_file)
     online = ExchangeOnline(tenant, connector, boxes, clock=clock, timeout=2000)
     graph = GraphLab(online.trace, clock=clock, tls=authority.good("localhost").context())
-    graph.quirks.lag, graph.quirks.cut_details, graph.quirks.page = SECOND, 300, 4
+    graph.quirks.lag, graph.quirks.cut_details, graph.quirks.page = DAY, 300, 4
     (tmp_path / "graph.secret").write_text(graph.sign_in.secret)
     try:
         await online.start()
@@ -79,13 +79,29 @@ rate = "unlimited"
                 assert said is not None and said.good, said
             await client.quit()
 
+            async def tried() -> bool:
+                return all(
+                    any(step.led for step in each.steps) for each in online.trace.with_status("Pending")
+                )
+
+            async def taken() -> bool:
+                return len(online.trace.rows) == MAILS + CALM and await tried()
+
+            await until(taken, service.end_of_log)
+            graph.quirks.lag = 0
+
             async def stuck() -> bool:
                 return service.states() == {"deferred": MAILS, "delivered": CALM}
 
             await until(stuck, lambda: f"{service.states()}\n{service.end_of_log()}")
             causes = service.rows("select distinct cause from recipient where state = 'deferred'")
             assert causes == [("tls",)]
-            assert service.rows("select state from gate where name = 'destination:hybrid'") == [("closed",)]
+
+            async def shut() -> bool:
+                gate = "select state from gate where name = 'destination:hybrid'"
+                return service.rows(gate) == [("closed",)]
+
+            await until(shut, service.end_of_log)
             (status,) = await service.ask("status")
             assert status["live_trace"]["source"] == "trace_graph"
             mended = clock.now()
@@ -103,7 +119,7 @@ rate = "unlimited"
             lists = [asked for asked in graph.asked if asked.is_list and asked.at > mended]
             assert lists
             assert not [asked for asked in graph.asked if asked.status != 200]
-            details = [asked.target for asked in graph.asked if asked.is_details]
+            details = [asked.target for asked in graph.asked if asked.is_details and asked.at < mended]
             assert len(set(details)) == len(details) == MAILS, "one look into what is stuck, no more"
             assert graph.sign_in.secret not in service.log_file.read_text()
     finally:

@@ -145,7 +145,7 @@ async def test_events_that_give_no_cause_are_asked_for_again_in_growing_gaps(wor
         await world.pass_(MINUTE)
     details = [asked.at for asked in world.lab.asked if asked.is_details]
     gaps = [after - before for before, after in pairwise(details)]
-    assert 3 <= len(details) <= 6
+    assert 4 <= len(details) <= 8
     assert gaps == sorted(gaps)
     world.lab.trace.rows[0].add(Step(world.clock.now(), "Deliver", "Delivered", "It was."))
     await world.pass_(5 * MINUTE)
