@@ -155,7 +155,7 @@ def _holder(status: Status) -> Holder | None:
     """Nobody has what was given up; what is delayed is with whoever reports, which the report leaves open."""
     if status in (Status.FAILED, Status.EXPIRED):
         return Holder.NOBODY
-    return None if status is Status.DEFERRED else Holder.FAR
+    return None if status in (Status.DEFERRED, Status.NONE) else Holder.FAR
 
 
 def remote_of(field_value: str, text: str) -> str:
