@@ -92,6 +92,29 @@ _COLUMNS = (
 )
 
 
+_CAUSES = {
+    "tls": "no secure connection",
+    "connection": "can't be reached",
+    "blocklist": "we are listed",
+    "throttle": "told to slow down",
+    "size": "too large",
+    "policy": "not allowed",
+    "recipient": "no such address",
+    "mailbox": "full or disabled",
+    "expired": "given up",
+    "content": "taken for spam or malware",
+    "other": "see its reply",
+}
+"""Beside the cause's one word, by which `--cause` filters, what it means."""
+
+
+def cause_words(cause: str | None) -> str:
+    """A cause as a table shows it."""
+    if not cause:
+        return "-"
+    return f"{cause}: {_CAUSES[cause]}" if cause in _CAUSES else cause
+
+
 def _row(message: MessageView, now: Ms) -> list[object]:
     """A message in a table: of its recipients the most pressing speaks for the rest."""
     every = list(message.recipients)
@@ -114,7 +137,7 @@ def _row(message: MessageView, now: Ms) -> list[object]:
         message.sender or "<>",
         first.address,
         first.state + (f" {same}/{len(every)}" if len(every) > 1 else ""),
-        first.cause or "-",
+        cause_words(first.cause),
         left_until(first.deadline, now),
     ]
 
@@ -135,7 +158,7 @@ def _show_groups(groups: list[Group], by: str, out: Output, now: Ms) -> None:
             ),
             [
                 [
-                    g.value or "<>",
+                    cause_words(g.value) if by == "cause" else g.value or "<>",
                     g.recipients,
                     g.messages,
                     age(g.oldest, now),
@@ -235,7 +258,7 @@ def _show_recipient(recipient: RecipientView, steps: list[Step], out: Output, no
     state = recipient.state + (f" (below: {recipient.below})" if recipient.below else "")
     words = [f"{state} for {age(recipient.since, now)}"]
     if recipient.cause:
-        words.append(f"cause {recipient.cause}")
+        words.append(f"cause {cause_words(recipient.cause)}")
     if recipient.state not in SETTLED:
         nobody = recipient.holder == "nobody"
         holder = _HOLDERS.get(recipient.holder, recipient.holder)

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from resubmit.cli.mail import cause_words
 from resubmit.cli.table import width
+from resubmit.model.evidence import Cause
 from resubmit.model.ids import id_text
 from resubmit.model.moment import DAY, HOUR, MINUTE
 from tests.helpers.factory import NOW, recipient
@@ -206,6 +208,20 @@ def test_groups_count_recipients(desk: Desk) -> None:
             "next_deadline": "2026-11-25T08:00:00.000Z",
         },
     ]
+
+
+def test_a_cause_is_told_in_words_beside_the_one_it_is_filtered_by(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "140")
+    desk.shelf.message(recipient("a@contoso.com", "deferred"))
+    assert "tls: no secure connection" in desk.ask("list", "--stuck").out
+    assert "tls: no secure connection" in desk.ask("list", "--stuck", "--group-by", "cause").out
+
+
+@pytest.mark.parametrize("cause", Cause)
+def test_every_cause_has_its_words(cause: Cause) -> None:
+    assert re.fullmatch(rf"{cause}: [\w' ]+", cause_words(cause))
 
 
 def test_a_table_fits_eighty_columns_whatever_is_in_it(desk: Desk) -> None:
