@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from resubmit.meaning.classify import codes, layers
 from resubmit.model.evidence import Status
@@ -210,6 +211,7 @@ def remote(one: Delivery) -> str:
     return found[1] if found else ""
 
 
+@lru_cache(maxsize=4096)  # a queue that is tried again and again says the same
 def reply(text: str) -> tuple[int | None, str]:
     """The codes of the innermost reply in a text."""
     code, enhanced = codes(text)
