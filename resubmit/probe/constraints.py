@@ -3,8 +3,7 @@
 Pure. Source: RFC 5280 §4.2 (critical extensions), §4.2.1.3 (key usage), §4.2.1.9 (path length), §4.2.1.10
 (name constraints), §6.1.4; which critical extensions are understood: OpenSSL's list, which a sender's
 verifier shares.
-Limits: certificate policies are not followed; no verifier of mail asks for one. COMPARISONS names against
-constraints, then the chain is refused, as OpenSSL does.
+Limits: COMPARISONS names against constraints, then the chain is refused, as OpenSSL does.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from cryptography import x509
 from cryptography.x509.oid import ExtensionOID, NameOID
 
 from resubmit.model.tls import Severity
+from resubmit.probe import issuance
 from resubmit.probe.flaw import Flaw, name_text
 from resubmit.probe.names import common_names
 from resubmit.probe.path import UNREADABLE, Path, extension
@@ -52,6 +52,9 @@ def flaws(path: Path, *, accepted: bool = False) -> list[Flaw]:
         found += () if accepted else _signed(path, place)
         if place:
             found += _may_issue(path, place)
+    if not issuance.is_kept(path):
+        text = "the chain has no certificate policy, and one of its CAs demands one"
+        found.append(Flaw("untrusted_issuer", "intermediate", text))
     held = [list(_held_to(link.certificate, is_leaf=not place)) for place, link in enumerate(path.links)]
     subtrees = [_subtrees(link.certificate) for link in path.links]
     compared = sum(

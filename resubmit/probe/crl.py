@@ -53,11 +53,13 @@ class Listed:
 class Points:
     """Where a certificate says its lists are. urls: by HTTP. others: schemes of the rest, `ldap` and such.
 
-    issuers: who signs the lists, where that is not the certificate's own issuer."""
+    issuers: who signs the lists, where that is not the certificate's own issuer. only_theirs: every point
+    names one."""
 
     urls: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
     issuers: tuple[x509.Name, ...] = ()
+    only_theirs: bool = False
 
 
 def points(certificate: x509.Certificate) -> Points:
@@ -78,7 +80,8 @@ def points(certificate: x509.Certificate) -> Points:
         if point.relative_name is not None:
             others.setdefault("directory")
         issuers += [name.value for name in point.crl_issuer or () if isinstance(name, x509.DirectoryName)]
-    return Points(tuple(urls), tuple(others), tuple(issuers))
+    only_theirs = all(point.crl_issuer for point in found)
+    return Points(tuple(urls), tuple(others), tuple(issuers), only_theirs)
 
 
 def read(
@@ -105,8 +108,10 @@ def read(
     if why := _not_for(certificate, idp, is_ca=is_ca) or _odd(extensions):
         return Listed(Word.UNTRUSTED, why)
     signers = [one for one in (issuer, *others) if canonical(one.subject) == named]
+    given = points(certificate)
     is_indirect = named != canonical(certificate.issuer)
-    if not signers or (is_indirect and not _is_named(points(certificate), found.issuer, idp)):
+    is_asked = not given.only_theirs or any(canonical(one) == named for one in given.issuers)
+    if not signers or not is_asked or (is_indirect and not _is_named(given, found.issuer, idp)):
         return Listed(Word.UNTRUSTED, f"is of {name_text(found.issuer)}, who did not issue the certificate")
     if not any(_signed(found, one) for one in signers):
         return Listed(Word.UNTRUSTED, "is not signed by the key of its issuer")

@@ -103,6 +103,7 @@ def test_an_indirect_list_counts_for_those_that_name_its_issuer() -> None:
     assert read(lists.crl(signer, more=more), LEAF, signer).word is Word.UNTRUSTED, "it names nobody"
     assert read(lists.crl(signer), leaf, signer).word is Word.UNTRUSTED, "the list is not for others"
     assert read(lists.crl(signer, more=more), leaf).word is Word.UNTRUSTED, "nobody knows that CA"
+    assert read(lists.crl(MIDDLE), leaf, signer).word is Word.UNTRUSTED, "its own CA is not whom it names"
 
 
 def test_a_key_that_may_not_sign_lists_signs_none() -> None:
