@@ -28,7 +28,7 @@ from resubmit.evidence.kinds.dsn_text import (
     returned_in,
     success_of,
 )
-from resubmit.evidence.mime import Part, header_of, without_marks, words
+from resubmit.evidence.mime import Part, header_of, parsed, without_marks, words
 from resubmit.meaning.classify import is_expiry, meaning_of
 from resubmit.model.evidence import Evidence, Status
 
@@ -49,6 +49,9 @@ _LOCAL = re.compile(
     re.IGNORECASE,
 )
 """AOL names its members without a domain."""
+_STATUS_START = re.compile(
+    rb"\s*(?:reporting-mta|original-envelope-id|final-recipient|original-recipient)[ \t]*:", re.I
+)
 _INLINE = re.compile(r"^[ \t>]*(?:reporting-mta|final-recipient|original-recipient)[ \t]*:", re.I | re.M)
 _INLINE_NEEDED = re.compile(r"^[ \t>]*(?:final|original)-recipient[ \t]*:", re.I | re.M)
 _ADDRESS = re.compile(r"[^\s<>\"(),;:\[\]]{1,128}@[^\s<>\"(),;:\[\]]{1,255}")
@@ -111,6 +114,12 @@ def looks_like_report(text: str) -> bool:
     return says("report", "text", text) and bool(notice_of(text).told)
 
 
+def _is_mail_file(part: Part) -> bool:
+    """Whether a part is a mail that somebody attached as a file."""
+    name = part.parameters.get("name", "") + " " + part.first("content-disposition")
+    return part.kind.startswith("application/") and re.search(r"\.eml\b", name, re.I) is not None
+
+
 def _as_text(mail: Part, text: str) -> str:
     """A page that somebody saved out of a mail program, as text."""
     is_page = not mail.fields and text.lstrip("\ufeff \t\n")[:1] == "<" and "<html" in text[:4096].lower()
@@ -118,8 +127,12 @@ def _as_text(mail: Part, text: str) -> str:
 
 
 def _gather(part: Part, found: _Found, *, top: bool = False) -> None:
-    if part.kind in _STATUS_KINDS:
-        found.statuses.append(part.text())
+    if part.kind in _STATUS_KINDS or (not top and _STATUS_START.match(part.content)):
+        found.statuses.append(part.text())  # a gateway may have made it `ATT00001.txt`
+    elif _is_mail_file(part):
+        inner = parsed(part.content)
+        found.carried.append(inner)
+        found.returned.append(inner)
     elif part.kind in _MAIL_KINDS:
         for inner in part.parts:
             found.carried.append(inner)
