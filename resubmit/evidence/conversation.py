@@ -80,6 +80,8 @@ class Conversation:
         """The reply to EHLO."""
         self.secured = False
         self.said_hello = False
+        self.is_inside = False
+        """It is spoken between Exchange servers of one organisation."""
         self._whole = whole
         self._asked: deque[_Asked] = deque()
         self._greeted = False
@@ -118,6 +120,8 @@ class Conversation:
             self.mail.over = True
         elif verb in ("EHLO", "HELO"):
             self.said_hello = True
+        elif verb == "X-ANONYMOUSTLS" or verb.startswith(_PROXY):
+            self.is_inside = verb == "X-ANONYMOUSTLS"  # the front end passes on what the far side answers
         if len(self._asked) < _MOST_PENDING:
             self._asked.append(asked)
         return told
@@ -301,6 +305,7 @@ class Conversation:
             "offered": self.offered,
             "secured": self.secured,
             "said_hello": self.said_hello,
+            "is_inside": self.is_inside,
             "asked": [[a.verb, a.address, a.original, a.of is self.mail] for a in self._asked],
             "greeted": self._greeted,
             "handshake": self._handshake,
@@ -315,6 +320,7 @@ class Conversation:
         self.mail = _transaction(plain.get("mail"))
         self.mails = plain["mails"] if isinstance(plain.get("mails"), int) else 0
         self.host, self.offered, self._last = (_text(plain.get(k)) for k in ("host", "offered", "last"))
+        self.is_inside = plain.get("is_inside") is True
         self.secured, self._greeted = plain.get("secured") is True, plain.get("greeted") is True
         self._handshake, self.said_hello = plain.get("handshake") is True, plain.get("said_hello") is True
         self._held = [

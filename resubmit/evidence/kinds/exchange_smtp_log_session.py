@@ -31,7 +31,8 @@ _TROUBLE = re.compile(
 )
 _FINE = re.compile(r"succeeded|succeeded\.|tarpit|attempting to connect", re.IGNORECASE)
 _NOT_OFFERED = "TLS is required, but was not offered: no STARTTLS in the reply to EHLO"
-_VERB = re.compile(r"[A-Za-z]")
+_WEIGHT = {Cause.TLS: 2, Cause.CONNECTION: 1}
+"""Which of two reasons is nearer to the truth: a dropped connection follows from a failed handshake."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,14 +133,14 @@ class Session:
         if _FINE.search(words) or not _TROUBLE.search(f"{words} {row.data}"):
             return
         text = f"{words} {row.data}".strip() if row.context and row.data else words
-        if meaning_of(text).cause in (Cause.TLS, Cause.CONNECTION):
+        if meaning_of(text).cause in _WEIGHT or "failed" in text.lower():
             self._blame(text, None, row)
 
     def _blame(self, text: str, code: int | None, row: Row) -> None:
         """Why the session comes to no mail; the words about TLS stand before those that follow from it."""
         if self._fault is not None and self._fault_row is not None:
             known, new = meaning_of(self._fault[0], code=self._fault[1]), meaning_of(text, code=code)
-            if known.cause is Cause.TLS or new.cause is not Cause.TLS:
+            if _WEIGHT.get(new.cause, 0) <= _WEIGHT.get(known.cause, 0):
                 return
         self._fault, self._fault_row = (text, code), row
 
@@ -205,7 +206,7 @@ class Session:
     def _status(self, told: Told, code: int | None, row: Row) -> Status:
         if told.how == "taken":
             # What this server takes from a client it has; what another server of the house takes, the house.
-            passed = self._sends and not is_internal(row.connector)
+            passed = self._sends and not is_internal(row.connector) and not self._talk.is_inside
             return Status.RELAYED if passed else Status.NONE
         if told.how == "refused" and code is not None and code >= 500:
             return Status.EXPIRED if is_expiry(told.text) else Status.FAILED

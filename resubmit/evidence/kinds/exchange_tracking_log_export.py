@@ -3,6 +3,8 @@
     "Timestamp","ClientIp",…,"Source","EventId",…,"MessageId","NetworkMessageId","Recipients",…
     EventId                 : FAIL
 
+and a queue as Get-Queue does: its last error is about the next hop, not about a recipient.
+
 Times are the machine's local ones in its culture; lists are `{a, b}`, joined by somebody, or lost as
 `System.String[]`.
 
@@ -13,7 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 from resubmit.evidence.base import RAW_LIMIT, Item, Reading
@@ -21,8 +23,10 @@ from resubmit.evidence.csvrows import SEPARATORS, BadRow, Table, encoding_of, en
 from resubmit.evidence.kinds.exchange_tracking_log_rows import Rows
 from resubmit.evidence.kinds.exchange_tracking_log_table import Mails
 from resubmit.evidence.kinds.trace_words import fold
-from resubmit.evidence.loglines import head_lines, lines, text_of
-from resubmit.evidence.stamps import Survey
+from resubmit.evidence.loglines import MOST_ASIDE, head_lines, lines, text_of
+from resubmit.evidence.stamps import Culture, Survey
+from resubmit.model.evidence import Evidence
+from resubmit.model.moment import Ms
 
 _NAMES = {
     "timestamp": "date-time",
@@ -45,14 +49,39 @@ _NAMES = {
     "sender": "sender-address",
     "returnpath": "return-path",
     "messageinfo": "message-info",
+    # Get-Queue | Format-List
+    "lasterror": "recipient-status",
+    "nexthopdomain": "next-hop-domain",
 }
 _NEEDED = {"date-time", "event-id", "recipient-address"}
 _TELLING = {"internal-message-id", "connector-id", "source-context", "client-hostname", "recipient-status"}
 _HEADER_LINES = 10
 _PROPERTY = re.compile(r"([A-Z]\w{2,40})\s*: ?(.*)", re.DOTALL)
+_REPLY = re.compile(r"(?:^\{?|LED=|\[\{)([45])\d\d[ -]")
+_OTHERS = frozenset(
+    [
+        "runspaceid",
+        "pscomputername",
+        "psshowcomputername",
+        "recipientcount",
+        "reference",
+        "directionality",
+        "tenantid",
+        "originalclientip",
+        "originalserverip",
+        "messagelatency",
+        "messagelatencytype",
+        "eventdata",
+        "transporttraffictype",
+        "schemaversion",
+    ]
+)
+_TOLD = {"event-id", "recipient-status"}
+_FIRST = {"pscomputername", "runspaceid", "date-time"}
+"""With these a row begins."""
 _LONGEST = 20_000
-_MOST_LINES = 100
-_MOST_PROPERTIES = 200
+_ISO = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z")
+_MOST_NEAR = 500
 _LOST = "System.String[]"
 _LIST = re.compile(r"\{(.*)\}", re.DOTALL)
 LOST = (
@@ -71,58 +100,96 @@ class Header:
 
 
 def is_list(head: bytes) -> bool:
-    """Whether a file begins as such a list: one of the first lines is a property of a row, and `EventId` and
-    `Recipients` follow."""
+    """Whether a file begins as such a list: with properties of a row that tell of an event, or with a status
+    that is a reply."""
     names: set[str] = set()
+    aside = 0
     for line in head_lines(head, 100):
-        found = _PROPERTY.match(line)
-        if found is None and not names:
-            if len(line) > 200 or line.count(",") > 5:
+        found = _property(line)
+        if found is None:
+            aside += not names
+            if not names and (line.count(",") > 5 or aside > MOST_ASIDE):
                 return False
-        elif found is not None:
-            names.add(_NAMES.get(fold(found[1]), ""))
-    return names >= {"event-id", "recipient-address"} and bool(_TELLING.intersection(names))
+            continue
+        names.add(found[0])
+        if found[0] == "recipient-status" and _REPLY.search(found[1]):
+            return True
+    return "event-id" in names and bool(_TELLING.intersection(names))
 
 
 def read_list(stream: BinaryIO, reading: Reading) -> Iterator[Item]:
     """What each row of a list says, in the file's order."""
-    survey = Survey(reading.timezone)
+    survey, near = Survey(reading.timezone), list(reading.near)
     for _, cells, _ in _records(stream):
         survey.add(cells.get("date-time", ""))
-    rows = Rows(reading, Mails(), survey.decide(reading.near, reading.now))
+        _add_near(near, cells)
+    rows = Rows(reading, Mails(), survey.decide(tuple(near), reading.now), needs_time=False)
     for place, cells, raw in _records(stream):
-        yield from rows.read({name: _plain(cell) for name, cell in cells.items()}, place, raw)
+        domain = cells.get("next-hop-domain", "")
+        for item in rows.read(_row(cells), place, raw):
+            yield replace(item, domain=domain) if domain and isinstance(item, Evidence) else item
+
+
+def _add_near(near: list[Ms], cells: dict[str, str]) -> None:
+    """The times in a row whose form leaves nothing open: they tell day from month in the one that does."""
+    for name in ("message-info", "source-context"):
+        found = _ISO.search(cells.get(name, ""))
+        if found and len(near) < _MOST_NEAR:
+            try:
+                near.append(Culture().parse(found[0]))
+            except ValueError:
+                continue
 
 
 def _records(stream: BinaryIO) -> Iterator[tuple[str, dict[str, str], str]]:
-    """The rows of a list with their place and text: they end where a property comes again, or are one."""
+    """The rows of a list with their place and text: one ends where a property comes again."""
     cells: dict[str, str] = {}
     raw: list[str] = []
     first, name = 0, ""
     for number, line in lines(stream):
         text = text_of(line)
-        found = _PROPERTY.match(text)
+        found = _property(text)
         if found is None:
             # A long value goes on in the next line.
             if text and name and len(cells[name]) < _LONGEST:
                 cells[name] += " " + text
                 raw.append(text)
             continue
-        name = _NAMES.get(fold(found[1]), fold(found[1]))
-        if len(cells) >= _MOST_PROPERTIES and name not in cells:
-            name = ""
-            continue
-        if name in cells:
-            if "event-id" in cells:
+        name, value = found
+        if name in cells or (name in _FIRST and _TOLD.intersection(cells)):
+            if _TOLD.intersection(cells):
                 yield f"line {first}", cells, "\n".join(raw)[:RAW_LIMIT]
             cells, raw = {}, []
         if not cells:
             first = number
-        cells[name] = found[2].strip()
-        if len(raw) < _MOST_LINES:
-            raw.append(text)
-    if "event-id" in cells:
+        cells[name] = value
+        raw.append(text)
+    if _TOLD.intersection(cells):
         yield f"line {first}", cells, "\n".join(raw)[:RAW_LIMIT]
+
+
+def _property(line: str) -> tuple[str, str] | None:
+    """The column of a line `Name : value` and its value; None for any other line."""
+    found = _PROPERTY.match(line)
+    if found is None:
+        return None
+    name = fold(found[1])
+    known = _NAMES.get(name, name if name in _OTHERS else "")
+    return (known, found[2].strip()) if known else None
+
+
+def _row(cells: dict[str, str]) -> dict[str, str]:
+    """The cells as the log has them; a status alone tells itself what the event was."""
+    people = _plain(cells.get("recipient-address", ""))
+    row = {name: _plain(cell) for name, cell in cells.items()}
+    status = cells.get("recipient-status", "")
+    if ";" not in people:
+        found = _LIST.fullmatch(status)
+        row["recipient-status"] = found[1] if found and "LED=" not in status else status
+    if "event-id" not in cells:
+        reply = _REPLY.search(status)
+        row["event-id"] = "FAIL" if reply and reply[1] == "5" else "DEFER"
+    return row
 
 
 def find(head: bytes) -> Header | None:
@@ -144,12 +211,14 @@ def read(stream: BinaryIO, header: Header, reading: Reading) -> Iterator[Item]:
     table = Table(stream, encoding_of(stream), header.separator)
     time = header.columns.index("date-time")
     survey = Survey(reading.timezone)
+    near = list(reading.near)
     for row in table.rows():
         if not isinstance(row, BadRow) and row.line > header.line and len(row.fields) > time:
             survey.add(row.fields[time])
+            _add_near(near, dict(zip(header.columns, row.fields, strict=False)))
             if survey.is_clear:
                 break
-    rows = Rows(reading, Mails(), survey.decide(reading.near, reading.now))
+    rows = Rows(reading, Mails(), survey.decide(tuple(near), reading.now))
     lost = False
     for row in table.rows():
         if row.line <= header.line:

@@ -37,22 +37,27 @@ _SETTLED = (Status.DELIVERED, Status.FAILED, Status.EXPIRED, Status.FILTERED, St
 
 class Rows:
     """Reads rows with what earlier ones told of their mails. culture: how their times are printed; the log's
-    own are UTC."""
+    own are UTC. needs_time: a row without one is none."""
 
-    def __init__(self, reading: Reading, mails: Mails, culture: Culture | None = None) -> None:
+    def __init__(
+        self, reading: Reading, mails: Mails, culture: Culture | None = None, *, needs_time: bool = True
+    ) -> None:
         self._reading = reading
         self._mails = mails
         self._culture = culture or Culture()
+        self._needs_time = needs_time
 
     def read(self, cells: Mapping[str, str], place: str, raw: str) -> list[Item]:
         """What a row says; nothing where it only tells of the mail's way inside."""
         cells = {name: cell.strip() for name, cell in cells.items()}
         event = cells.get("event-id", "").upper()
         kind = words.kind_of(event)
+        at: Ms | None = None
         try:
             at = self._culture.parse(cells.get("date-time", ""))
         except ValueError as error:
-            return [self._reading.unreadable(place, str(error), raw)]
+            if self._needs_time:
+                return [self._reading.unreadable(place, str(error), raw)]
         if not event:
             return [self._reading.unreadable(place, "the row names no event", raw)]
         if kind == "silent":
@@ -60,13 +65,14 @@ class Rows:
         base = self._base(cells, at, place, raw)
         ids = (str(base[name]) for name in ("network_message_id", "message_id", "queue_id"))
         mail = self._mails.of(*ids)
-        if kind == "taken" and event == "RECEIVE" and (mail.taken_at is None or at < mail.taken_at):
+        took = at is not None and kind == "taken" and event == "RECEIVE"
+        if took and (mail.taken_at is None or at < mail.taken_at):  # type: ignore[operator]
             mail.taken_at = at
         base["received_at"] = self._received(cells, mail)
         people = [address(one) for one in words.addresses(cells.get("recipient-address", ""))]
         return [self._told(item, mail) for item in self._of(kind, event, cells, people, mail, base)]
 
-    def _base(self, cells: Mapping[str, str], at: Ms, place: str, raw: str) -> _Said:
+    def _base(self, cells: Mapping[str, str], at: Ms | None, place: str, raw: str) -> _Said:
         sender = cells.get("return-path", "") or cells.get("sender-address", "")
         size = cells.get("total-bytes", "")
         return {
@@ -198,6 +204,8 @@ def _trouble(kind: str, event: str, cells: Mapping[str, str], base: _Said, reaso
         # An agent's name is all its rows say: shown, but no reason.
         reason = replace(reason, text=words.UNSAID.get(event, "") or (context if agent else ""))
     status, said = outcome(Status.DEFERRED if kind == "deferred" else Status.FAILED, reason)
+    if reason.text and not said.get("code") and not said.get("enhanced_code"):
+        said["meaning"] = meaning_of(reason.text, code=451 if status is Status.DEFERRED else 550)
     if by_itself:
         said["meaning"] = meaning_of("", code=451 if status is Status.DEFERRED else 550)
     return base | {"status": status, "remote": _remote(cells, reason)} | said

@@ -101,7 +101,7 @@ UNSAID = {
 
 _INTERNAL = re.compile(
     r"intra-organization smtp send connector|inbound proxy internal send connector|smtprelaywithin"
-    r"|client proxy send connector|mailbox ?delivery",
+    r"|client proxy send connector|mailbox ?delivery|组织内 SMTP 发送连接器",
     re.IGNORECASE,
 )
 _STATUS_BEGINS = re.compile(r"\s*(?:[245]\d\d(?:[ -]|$)|[\[{]+LED|\[\{|(?:To|Cc|Bcc)\s*$|$)", re.IGNORECASE)
