@@ -71,7 +71,7 @@ class Trace:
         try:
             while True:
                 wait = await self.step()
-                await self.wake.wait(min(wait, _LOOK))
+                await self.wake.wait(min(wait, _LOOK, self._settings.poll))
         finally:
             await self._asking.close()
 
