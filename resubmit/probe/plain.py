@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from resubmit.meaning.advice import far
 from resubmit.model.moment import DAY, rfc3339
 from resubmit.model.tls import AddressVerdict, Finding, Verdict
 
@@ -46,13 +47,15 @@ def _address(one: AddressVerdict) -> dict[str, Any]:
 
 
 def _finding(one: Finding) -> dict[str, str]:
-    """`details` hold these for what belongs to no single address."""
+    """`details` hold these for what belongs to no single address. exchange_online: what it says when it meets
+    the same, "" where that is not published."""
     return {
         "code": one.code,
         "severity": one.severity.value,
         "where": one.where,
         "text": one.text,
         "advice": one.advice,
+        "exchange_online": far(one.code, one.where),
     }
 
 

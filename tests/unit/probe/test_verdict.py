@@ -43,9 +43,19 @@ async def test_the_json_object_has_the_fields_of_the_contract(probed: Look) -> N
     assert set(one) == {"address", "verdict", "findings", "tls", "certificates", "banner", "ehlo"}
     assert set(one["tls"]) == {"version", "cipher"}
     assert set(one["certificates"][0]) == {"subject", "issuer", "sans", "not_before", "not_after", "sha256"}
-    assert set(one["findings"][0]) == {"code", "severity", "where", "text", "advice"}
+    assert set(one["findings"][0]) == {"code", "severity", "where", "text", "advice", "exchange_online"}
     assert found["findings"] == ["name_mismatch", "expiring_soon"]
     assert plain.days_left(verdict) == 6
+
+
+async def test_a_finding_says_what_exchange_online_answers(probed: Look) -> None:
+    over = certs.leaf(chain()[1], starts=-9 * certs.DAY, ends=-certs.DAY)
+    found = plain.verdict_plain(await probed(Manners(certs.server_context([over, chain()[1]]))))
+    (one,) = found["addresses"][0]["findings"]
+    assert (one["code"], one["exchange_online"]) == (
+        "certificate_expired",
+        "450 4.7.320 Certificate validation failed",
+    )
 
 
 async def test_what_only_informs_stays_out_of_the_top_list(probed: Look) -> None:
