@@ -8,11 +8,14 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import mail, reading
+from benchmarks import evidence, mail, reading
 from benchmarks.programs import Skipped
 
 JOURNAL = 100_000
 """Messages in the journal that the commands read."""
+
+ROWS = 100_000
+"""Rows of the trace that is read into as many messages; `benchmarks.evidence` takes a million."""
 
 
 def commands(folder: Path) -> None:
@@ -40,6 +43,7 @@ def main() -> int:
             ("intake, one connection for many", lambda: mail.intake(folder, messages, keep=True)),
             ("handoff", lambda: mail.handoff(folder, messages)),
             ("commands", lambda: commands(folder)),
+            ("evidence", lambda: evidence.measure(folder / "evidence", ROWS, JOURNAL)),
         )
         for step, run in steps:
             try:
