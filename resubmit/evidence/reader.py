@@ -3,19 +3,22 @@
 Promises: never raises for what a file holds or how it is kept: what can't be read is an Unreadable with
 the reason. Memory does not grow with the file: what can't be read twice is spooled to disk first.
 
-Limits: gzip and plain; what unpacks to more than UNPACKED_LIMIT is refused.
+Limits: gzip, bzip2, xz and plain; what unpacks to more than UNPACKED_LIMIT is refused.
 """
 
 from __future__ import annotations
 
+import bz2
+import lzma
 import os
 import stat
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, tzinfo
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from resubmit.evidence.base import Item, Kind, Reading
 from resubmit.evidence.kinds import KINDS, kind
@@ -27,6 +30,9 @@ FILE_LIMIT = 8 << 30
 _IN_MEMORY = 4 << 20
 _CHUNK = 256 * 1024
 _GZIP = b"\x1f\x8b"
+_BZIP2 = b"BZh"
+_XZ = b"\xfd7zXZ\0"
+_XZ_MEMORY = 256 << 20
 
 
 class _Packed(ValueError):
@@ -80,14 +86,15 @@ def _plain(stream: BinaryIO, spool: tempfile.SpooledTemporaryFile[bytes]) -> tup
     seekable = stream.seekable()
     if seekable:
         stream.seek(0)
-    head = stream.read(2)
-    if len(head) == 1:
-        head += stream.read(1)  # a pipe may give less than asked for
-    if head == _GZIP:
+    head = b""
+    while len(head) < len(_XZ) and (more := stream.read(len(_XZ) - len(head))):
+        head += more  # a pipe may give less than asked for
+    name, unpack = _packing(head)
+    if unpack is not None:
         try:
-            _unpack(head, stream, spool)
+            unpack(head, stream, spool)
         except (_Packed, zlib.error) as error:
-            return spool, f"the gzip file is damaged: {error}"  # type: ignore[return-value]
+            return spool, f"the {name} file is damaged: {error}"  # type: ignore[return-value]
         return spool, ""  # type: ignore[return-value]
     if seekable:
         return stream, ""
@@ -99,6 +106,39 @@ def _plain(stream: BinaryIO, spool: tempfile.SpooledTemporaryFile[bytes]) -> tup
             return spool, "it is larger than any trace"  # type: ignore[return-value]
         spool.write(chunk)
     return spool, ""  # type: ignore[return-value]
+
+
+def _packing(head: bytes) -> tuple[str, Callable[[bytes, BinaryIO, Any], None] | None]:
+    """How a file that begins so is packed, and what unpacks it; None: it is not."""
+    if head.startswith(_GZIP):
+        return "gzip", _unpack
+    if head.startswith(_BZIP2):
+        return "bzip2", partial(_unpack_by, bz2.BZ2Decompressor)
+    if head == _XZ:
+        return "xz", partial(_unpack_by, partial(lzma.LZMADecompressor, memlimit=_XZ_MEMORY))
+    return "", None
+
+
+def _unpack_by(
+    opener: Callable[[], Any], packed: bytes, stream: BinaryIO, spool: tempfile.SpooledTemporaryFile[bytes]
+) -> None:
+    """Every stream of a bzip2 or xz file, within one budget."""
+    left = UNPACKED_LIMIT
+    while packed.strip(b"\0"):
+        one = opener()
+        while not one.eof:
+            try:
+                data = one.decompress(packed, _CHUNK)
+            except (OSError, ValueError, lzma.LZMAError) as error:  # bz2 calls bad data an OSError
+                raise _Packed(str(error)) from None
+            left -= len(data)
+            if left < 0:
+                raise _Packed("it unpacks to more than any trace")
+            spool.write(data)
+            packed = stream.read(_CHUNK) if one.needs_input and not one.eof else b""
+            if not packed and not data and not one.eof:
+                raise _Packed("it ends in the middle")
+        packed = one.unused_data or stream.read(_CHUNK)
 
 
 def _unpack(head: bytes, stream: BinaryIO, spool: tempfile.SpooledTemporaryFile[bytes]) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
+import lzma
 import subprocess
 import sys
 import tracemalloc
+from collections.abc import Callable
 from datetime import UTC
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -59,6 +62,32 @@ def test_what_unpacks_without_end_is_refused(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("resubmit.evidence.reader.UNPACKED_LIMIT", 1 << 20)
     (*_, last) = read_stream(io.BytesIO(gzip.compress(many(50_000))), "f")
     assert isinstance(last, Unreadable) and "more than any trace" in last.reason
+
+
+@pytest.mark.parametrize("pack", [bz2.compress, lzma.compress], ids=["bzip2", "xz"])
+class TestOtherPackings:
+    """As rotated logs are kept."""
+
+    def test_several_streams_and_padding_are_one_file(self, pack: Callable[[bytes], bytes]) -> None:
+        data = pack(HEADER) + pack(ROW.format(1).encode()) + b"\0" * 512
+        assert len(list(read_stream(io.BytesIO(data), "f"))) == 1
+
+    def test_cut_off_it_gives_what_came_and_says_so(self, pack: Callable[[bytes], bytes]) -> None:
+        (*_, last) = read_stream(io.BytesIO(pack(many(5_000))[:-400]), "f")
+        assert isinstance(last, Unreadable) and "ends in the middle" in last.reason
+
+    def test_damaged_it_is_said_to_be(self, pack: Callable[[bytes], bytes]) -> None:
+        data = bytearray(pack(many(5_000)))
+        data[40:80] = bytes(40)
+        (*_, last) = read_stream(io.BytesIO(bytes(data)), "f")
+        assert isinstance(last, Unreadable) and "damaged" in last.reason
+
+    def test_without_end_it_is_refused(
+        self, pack: Callable[[bytes], bytes], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("resubmit.evidence.reader.UNPACKED_LIMIT", 1 << 20)
+        (*_, last) = read_stream(io.BytesIO(pack(many(50_000))), "f")
+        assert isinstance(last, Unreadable) and "more than any trace" in last.reason
 
 
 def test_content_decides_the_kind_and_not_the_name() -> None:
