@@ -22,6 +22,10 @@ from tests.helpers.plot import plot_of
 from tests.helpers.world import World
 from tests.simulation import promises
 
+pytestmark = pytest.mark.timeout(900)
+"""A world costs up to ten seconds of processor time, and its own clock is virtual: how busy the machine is
+is no failure of it."""
+
 SEEDS = range(int(os.environ.get("RESUBMIT_SEEDS", "20")))
 _MEMORY = Path("/dev/shm")
 """Where a disk costs no time, if there is such a place: a kill, unlike a power cut, loses nothing there."""
