@@ -41,7 +41,9 @@ def _add(parser: argparse.ArgumentParser) -> None:
         "--include-accepted", action="store_true", help="also what was taken and not heard of"
     )
     parser.add_argument(
-        "--include-delivered", action="store_true", help="also what was delivered: a mailbox server was lost"
+        "--include-delivered",
+        action="store_true",
+        help="a second copy of what was delivered: its mailbox server was lost",
     )
     parser.add_argument("--force", action="store_true", help="through a closed gate; not past the canary")
     parser.add_argument(
