@@ -3,6 +3,9 @@
 What surely belongs to one attempt is filed at once. Everything else that may be about a message of ours is
 stored first, and then decided together with all evidence of that message: so that the end does not depend
 on what was read first. One filing at a time; what an attempt or a person overtook is decided anew.
+
+Limits: a row whose Message-ID is none of ours, but whose network message id is bound only later, is not
+asked again.
 """
 
 from __future__ import annotations

@@ -98,8 +98,8 @@ class Journal(Reads):
         wakes = ["evidence", "job"] if news else ["attempt"]
         if any(outcome.due_at is not None for outcome in ended.outcomes):
             wakes.append("due")
-        if self._sieves is not None and ended.next_key is not None:
-            self._sieves.told.append(("offer", clean(ended.next_key)))
+        if ended.next_key:
+            self._tell_sieves("offer", [clean(ended.next_key)])
         return await self._write(
             lambda connection: attempts.end(connection, ended), *wakes, vital=True, rows=len(ended.outcomes)
         )
@@ -141,10 +141,8 @@ class Journal(Reads):
         """Evidence and what it does, and how far its source was read; one answer each."""
         at = self._clock.now()
         octets = sum(len(one.row.raw) for one in observed)
-        if self._sieves is not None:
-            ids = [one.row.network_message_id for one in observed if one.binds]
-            ids += [rebind.network_message_id for rebind in rebinds]
-            self._sieves.told.extend(("binding", bound) for bound in ids)
+        ids = [one.row.network_message_id for one in observed if one.binds]
+        self._tell_sieves("binding", [*ids, *(rebind.network_message_id for rebind in rebinds)])
         return await self._write(
             lambda connection: observing.observe(connection, observed, cursor, at, rebinds),
             "evidence",

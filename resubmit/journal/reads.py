@@ -48,6 +48,7 @@ from resubmit.model.recipient import RecipientKey, State
 
 _ATTEMPT_TIMES = "select begun_at from offer order by id desc limit ?"
 _FIRST = "select received_at from message order by id limit 1"
+_TOLD_MOST = 100_000
 _SIEVED_FROM = 5000
 """So many look-ups after the start it is worth to learn which keys the journal holds."""
 _CURSOR = "select position from cursor where source = ? and name = ?"
@@ -137,6 +138,13 @@ class Reads(Opened):
 
     def _ready_sieves(self) -> sieve.Sieves | None:
         return self._sieves if self._sieves is not None and self._sieves.is_ready else None
+
+    def _tell_sieves(self, table: str, keys: Iterable[str]) -> None:
+        """Keys that a write is about to store. Where nobody asks for long, they are learnt anew some day."""
+        if self._sieves is not None:
+            self._sieves.told.extend((table, key) for key in keys)
+            if len(self._sieves.told) > _TOLD_MOST:
+                self._sieves = None
 
     async def _sieve(self) -> None:
         """Learn which keys the journal holds, a day at a time so that others may read in between."""

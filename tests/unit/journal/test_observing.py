@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from resubmit.journal import read
+import pytest
+
+from resubmit.journal import read, reads
 from resubmit.journal.door import Journal
 from resubmit.journal.verbs import Coverage, Cursor, Lookup, Member, Observed
 from resubmit.model.evidence import Cause, Holder, Scope
@@ -284,6 +286,17 @@ async def test_a_journal_that_knows_its_keys_still_finds_what_comes_later(
     ]
     found = [[one.message for one in answers] for answers in await journal.candidates(wanted)]
     assert found == [[early], [late], [late], []]
+    assert len(await journal.candidates([Lookup(queue_id="4Xyz")])) == 1
+
+
+async def test_keys_that_nobody_asks_for_are_not_kept_for_ever(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reads, "_TOLD_MOST", 1)
+    await journal.candidates([Lookup(key=f"{i}@elsewhere.example") for i in range(5000)])
+    for _ in range(3):
+        await attempt(journal, await journal.record(arrival()))
+    assert journal._sieves is None
     assert len(await journal.candidates([Lookup(queue_id="4Xyz")])) == 1
 
 
