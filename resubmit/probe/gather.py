@@ -168,4 +168,6 @@ class Gathering:
         if self._asked > ADDRESSES:
             return Fetched(ask.url, now, None, Trouble.NO_WAY, "too many addresses are named to ask them all")
         left = self.deadline - asyncio.get_running_loop().time()
+        if left <= 0:
+            return Fetched(ask.url, now, None, Trouble.NO_WAY, "the look's time was over before it was asked")
         return await fetch(ask, at=now, seconds=min(SECONDS, left))
