@@ -41,14 +41,14 @@ def hasten(connection: sqlite3.Connection, haste: Haste, now: Ms) -> int:
     """Retries over a route are due from now on, the nearest deadline first; returns for how many recipients.
 
     For a trial (a number of messages) it is enough that something is due: else the nearest deadline is,
-    whatever it had failed for.
+    whatever it had failed for, a job's mail only where there is no other.
     """
     trial = haste.messages is not None
     if trial and connection.execute(_DUE, (haste.route, now)).fetchone():
         return 0
     messages: dict[int, Ms] = {}
     count = 0
-    for lane in (0,) if trial else (0, 1):
+    for lane in (0, 1):
         for message, n, due_at in connection.execute(_WAITING, (haste.route, lane, now, trial)).fetchall():
             if message not in messages:
                 at = now + len(messages) * haste.every

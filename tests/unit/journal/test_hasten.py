@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from resubmit.journal.door import Journal
-from resubmit.journal.verbs import Haste
+from resubmit.journal.verbs import Begun, Expect, Haste, JobAsk
 from resubmit.model.evidence import Cause, Scope
 from resubmit.model.moment import DAY, MINUTE, SECOND, Ms
-from resubmit.model.recipient import Event
-from tests.helpers.journals import NOW, arrival, attempt, recipient
+from resubmit.model.recipient import Event, RecipientKey
+from tests.helpers.journals import NOW, arrival, attempt, ended, move, offer, outcome, recipient
 
 LATER = NOW + MINUTE
 ROUTE: dict[str, Any] = {"cause": Cause.CONNECTION, "scope": Scope.ROUTE}
@@ -79,3 +79,20 @@ async def test_what_would_come_later_at_that_pace_keeps_its_own_time(journal: Jo
     await turn(journal, Haste("eop", None, 20 * MINUTE))
     assert await due(journal, LATER + 20 * MINUTE) == messages[:2]
     assert sorted(await due(journal, NOW + 30 * MINUTE)) == messages
+
+
+async def test_where_only_a_jobs_mail_waits_it_is_the_trial(journal: Journal) -> None:
+    message = await waits(journal, NOW + 20 * MINUTE)
+    key = RecipientKey(message, 0)
+    await journal.move([move(message, Event.OPERATOR_CANCELLED), move(message, Event.OPERATOR_REOPENED)])
+    job = await journal.ask(JobAsk(NOW, "ann", "", "{}", "{}", "hybrid", None, "destination:hybrid", (key,)))
+    await journal.make_due([key], NOW, None, job)
+    (stands,) = await journal.standing([key])
+    begun = await journal.begin(offer(message, Expect(0, stands.state, stands.attempt), job=job))
+    assert isinstance(begun, Begun)
+    put_off = outcome(Event.REPLY_DEFERRED, due_at=NOW + 20 * MINUTE, **ROUTE)
+    await journal.end(ended(begun, put_off, dot_at=None))
+    assert await due(journal, LATER) == []
+    await turn(journal, Haste("eop", 1, 0), "testing")
+    (one,) = await journal.due("eop", LATER, 10)
+    assert [(r.n, r.job) for r in one.recipients] == [(0, job)]
