@@ -1,4 +1,4 @@
-"""A conversation overheard gives each recipient its own reply, however the client pipelines; never an error."""
+"""A conversation overheard gives each recipient its own reply, however it is pipelined; never an error."""
 
 from __future__ import annotations
 

@@ -31,8 +31,7 @@ NO_QUERY = "the log has no cs-uri-query: without that property it holds no addre
 VERBS = "HELO|EHLO|MAIL|RCPT|DATA|BDAT|RSET|QUIT|NOOP|VRFY|AUTH|STARTTLS|X-EXPS|XEXCH50|TLS|xxxx"
 _NCSA = re.compile(
     r"(?P<peer>\S+) (?P<ident>\S+) (?P<user>\S+) "
-    r"\[(?P<stamp>\d{1,2}/\w{3}/\d{4}:[\d:]+)\s*(?P<zone>[+-]\s?\d{4})?\]"
-    r' "(?P<request>.*?)"?\s+(?P<status>\d{1,4})\s+(?P<bytes>\d+|-)?\s*$'
+    r"\[(?P<stamp>\d{1,2}/\w{3}/\d{4}:[\d:]+) *(?P<zone>[+-] ?\d{4})?\] \""
 )
 _REQUEST = re.compile(
     r"(?P<verb>[A-Za-z0-9-]+)(?: (?:FROM|TO)\b:?)? +(?P<stem>[^\s?]*)"
@@ -70,15 +69,27 @@ def is_smtp(line: str) -> bool:
     """Whether a row is one of the SMTP service: web servers write the same forms."""
     if _IIS.match(line) or (_W3C_ROW.match(line) and "W3SVC" not in line):
         return True
-    found = _NCSA.match(line)
-    if found is None:
+    parts = _ncsa(line)
+    if parts is None:
         return False
-    request = _REQUEST.match(found["request"])
-    if found["user"] in (COMMAND, RESPONSE):
+    request = _REQUEST.match(parts[1])
+    if parts[0]["user"] in (COMMAND, RESPONSE):
         return True
     if request is None or not re.fullmatch(VERBS, request["verb"]):
         return False
-    return found["request"].endswith(" SMTP") or request["stem"] == "-"
+    return parts[1].endswith(" SMTP") or request["stem"] == "-"
+
+
+def _ncsa(line: str) -> tuple[re.Match[str], str, str, str] | None:
+    """What stands before the request of an NCSA line, the request, its status and its octets."""
+    found = _NCSA.match(line)
+    if found is None:
+        return None
+    # From its end: a reply may hold quotes, and the last one may be missing.
+    rest = line[found.end() :].rsplit(None, 2)
+    if len(rest) != 3 or not rest[1].isdigit() or not (rest[2] == "-" or rest[2].isdigit()):
+        return None
+    return found, rest[0].removesuffix('"'), rest[1], rest[2]
 
 
 class Reader:
@@ -112,8 +123,8 @@ class Reader:
         """A row. Raises NoRow."""
         if _IIS.match(line):
             return self._native(line)
-        found = _NCSA.match(line)
-        return self._ncsa(found) if found else self._w3c(line)
+        parts = _ncsa(line)
+        return self._ncsa(*parts) if parts else self._w3c(line)
 
     def _w3c(self, line: str) -> Line:
         fields = line.split()
@@ -153,20 +164,20 @@ class Reader:
         self.clock = clock
         return self.day + clock
 
-    def _ncsa(self, found: re.Match[str]) -> Line:
+    def _ncsa(self, found: re.Match[str], asked: str, status: str, octets: str) -> Line:
         stamp = re.sub(r"^(\d+)/(\w+)/(\d+):", r"\1-\2-\3 ", found["stamp"])
         zone = (found["zone"] or "").replace(" ", "")
         try:
             at = self.culture.parse(f"{stamp} {zone}".strip())
         except ValueError as error:
             raise NoRow(str(error)) from None
-        request = _REQUEST.match(found["request"])
+        request = _REQUEST.match(asked)
         if request is None:
             raise NoRow("the request can't be read")
         user = "" if found["user"] == "-" else found["user"]
         query = request["query"] or ("" if request["stem"] == "-" else request["stem"])
         verb = "" if request["verb"] == "-" else request["verb"]
-        return _line(at, found["peer"], user, "", verb, query, found["status"], found["bytes"] or "")
+        return _line(at, found["peer"], user, "", verb, query, status, octets)
 
     def _native(self, line: str) -> Line:
         fields = [field.strip() for field in line.split(",", 14)]
