@@ -31,11 +31,15 @@ from resubmit.evidence.kinds.postfix_log_table import MEMORY_LIMIT, Mail, Table,
 from resubmit.meaning.classify import is_expiry, meaning_of
 from resubmit.model.evidence import Cause, Evidence, Holder, Source, Status
 from resubmit.model.message import message_id_of
+from resubmit.model.moment import MINUTE, Ms
 
 SOURCE = Source.POSTFIX_LOG
 
 _MOST_PEERS = 2_000
 """Processes, and domains, whose last TLS fault is remembered."""
+_NO_FAULT = ("", "", 0)
+_HANDSHAKE: Ms = 5 * MINUTE
+"""What is said of one handshake is said within this time."""
 _DELETED = "deleted from the queue by an administrator"
 
 
@@ -67,8 +71,8 @@ class Machine:
     def __init__(self, reading: Reading, memory: str = "", *, grows: bool = True) -> None:
         self._reading = reading
         self._table = Table()
-        self._faults: OrderedDict[str, tuple[str, str]] = OrderedDict()
-        """Process or domain → the peer and why TLS with it failed last."""
+        self._faults: OrderedDict[str, tuple[str, str, Ms]] = OrderedDict()
+        """Process or domain → the peer, why TLS with it failed last, and when."""
         self.stamps = Stamps(reading.timezone, reading.now, grows=grows)
         self._restore(memory)
 
@@ -106,8 +110,8 @@ class Machine:
                 self.stamps.last = last if isinstance(last, int) else None
                 for fault in faults:
                     match fault:
-                        case [str(key), str(peer), str(why)]:
-                            self._faults[key] = peer, why
+                        case [str(key), str(peer), str(why), int(at)]:
+                            self._faults[key] = peer, why, at
                 self._table.restore(mails)
 
     def _said(self, line: Line, place: str, raw: str) -> list[Item]:
@@ -181,7 +185,7 @@ class Machine:
         code, enhanced = words.reply(text)
         said = self._evidence(line, queue_id, mail, place, raw)
         meaning = None
-        if status in (Status.DEFERRED, Status.FAILED, Status.EXPIRED):
+        if status in (Status.DEFERRED, Status.FAILED, Status.EXPIRED) or one.status == "undeliverable":
             meaning = meaning_of(text, code=code, enhanced=one.dsn or enhanced)
             if meaning.cause is Cause.OTHER and "!" in one.tls:
                 meaning = meaning_of("TLS is required, but unavailable", enhanced=one.dsn)
@@ -319,12 +323,14 @@ class Machine:
             return
         process = f"{line.host} {line.pid}"
         peer, why = seen.peer, seen.why
-        if not peer:
-            peer = self._faults.get(process, ("", ""))[0]
+        known, reason, at = self._faults.get(process, _NO_FAULT)
+        peer = peer or known
+        if words.is_vague(why) and reason and peer == known and (line.at or 0) - at <= _HANDSHAKE:
+            return  # it broke for what was said before
         keys = [process] + ([f"{line.host} {peer}"] if line.daemon == "tlsproxy" and peer else [])
         for key in keys:
             if why:
-                self._remember(key, peer, why)
+                self._remember(key, peer, why, line.at)
             else:
                 self._faults.pop(key, None)
 
@@ -338,15 +344,15 @@ class Machine:
             return one.text
         relay = one.relay
         for key in (f"{line.host} {line.pid}", f"{line.host} {relay}"):
-            peer, why = self._faults.get(key, ("", ""))
+            peer, why, _ = self._faults.get(key, _NO_FAULT)
             if why and line.pid and words.is_peer(peer, relay):
-                self._remember(domain, relay, why)
+                self._remember(domain, relay, why, line.at)
                 return f"{one.text}: {why}"
-        why = self._faults.get(domain, ("", ""))[1] if relay in ("none", "") else ""
+        why = self._faults.get(domain, _NO_FAULT)[1] if relay in ("none", "") else ""
         return f"{one.text}: {why}" if why else one.text
 
-    def _remember(self, key: str, peer: str, why: str) -> None:
-        self._faults[key] = peer[:200], why[:200]
+    def _remember(self, key: str, peer: str, why: str, at: Ms | None) -> None:
+        self._faults[key] = peer[:200], why[:200], at or 0
         self._faults.move_to_end(key)
         while len(self._faults) > _MOST_PEERS:
             self._faults.popitem(last=False)

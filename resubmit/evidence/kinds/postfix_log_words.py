@@ -60,6 +60,7 @@ _REPORTED = {
     "certificate-not-trusted": "certificate not trusted",
 }
 """RFC 8460's words for what the other lines call otherwise."""
+_BROKEN = "SSL_connect error"
 _TLS_TEXT = re.compile(r"certificate not (?:verified|trusted)|Cannot start TLS|TLS handshake", re.IGNORECASE)
 
 
@@ -162,12 +163,17 @@ def handshake(text: str) -> Handshake | None:
     for form in (_VERIFY, _ERROR_TO):
         if found := form.search(text):
             why = found["why"].strip()
-            return Handshake(found["peer"], why if re.search(r"[a-z]", why) else "SSL_connect error")
+            return Handshake(found["peer"], why if re.search(r"[a-z]", why) else _BROKEN)
     if found := _LIBRARY.search(text):
         return Handshake("", found["why"].strip())
     if found := _SESSION.search(text):
         return Handshake(found["peer"], "") if found["how"] in ("Trusted", "Verified") else None
     return None
+
+
+def is_vague(why: str) -> bool:
+    """Whether a reason says only that the handshake broke."""
+    return why == _BROKEN or why == "certificate verify failed"
 
 
 def is_peer(peer: str, relay: str) -> bool:
