@@ -120,3 +120,42 @@ async def test_a_real_postfix_holds_passes_on_and_gives_up_as_its_log_says(tmp_p
                 ("anna@good.invalid", "accepted", "far", None),
                 ("anna@plain.invalid", "expired", "nobody", "tls"),
             )
+
+
+async def test_a_real_postfix_is_told_to_try_again_when_the_gate_opens(tmp_path: Path) -> None:
+    """By itself it would try again in an hour; what it holds is not resubmitted by us meanwhile."""
+    authority = Authority(tmp_path, SystemClock().now())
+    expired = authority.expired("mx.expired.invalid", since=DAY)
+    old = ScriptedServer(Script(starttls=True), tls=expired.context())
+    slow = "queue_run_delay = 1h\nminimal_backoff_time = 1h\nmaximal_backoff_time = 2h\n"
+    async with (
+        old,
+        postfix(
+            {"expired.invalid": old.port},
+            levels={"expired.invalid": "secure match=mx.expired.invalid"},
+            ca=authority.root_file,
+            more=slow,
+        ) as relay,
+    ):
+        judged = (
+            f'probe = "127.0.0.1:{old.port}"\nprobe_level = "domain"\nprobe_name = "mx.expired.invalid"\n'
+            f'ca_file = "{authority.root_file}"\n'
+        )
+        log = (
+            f'[[evidence.log]]\nkind = "postfix_log"\npath = "{relay.log}"\n'
+            f'flush = ["postqueue", "-c", "{relay.etc}", "-f"]\n'
+        )
+        tables = route("relay", relay.port, final=False, destination=judged) + log + QUICK
+        async with Service(tmp_path, tables).running() as service:
+            gates = "select state from gate where name = 'destination:relay'"
+
+            async def closed() -> bool:
+                return service.rows(gates) == [("closed",)]
+
+            await until(closed, service.end_of_log)
+            await sent(service, "<two@app.invalid>", "anna@expired.invalid")
+            await stand(service, relay, ("anna@expired.invalid", "deferred", "relay", "tls"))
+            old.tls = authority.good("mx.expired.invalid").context()
+            await stand(service, relay, ("anna@expired.invalid", "accepted", "far", None))
+            assert service.rows("select count(*) from attempt") == [(1,)]
+            assert len(old.mails) == 1
