@@ -19,10 +19,11 @@ from resubmit.flow.wake import Wake
 from resubmit.journal import read
 from resubmit.journal.door import Journal
 from resubmit.journal.settings import JournalSettings
+from resubmit.journal.verbs import Begun
 from resubmit.model.evidence import Cause, Holder
 from resubmit.model.moment import DAY, SECOND, Ms, rfc3339
 from resubmit.model.recipient import RecipientKey, State
-from tests.helpers.journals import NOW, HandClock, arrival, attempt
+from tests.helpers.journals import NOW, HandClock, arrival, attempt, ended, offer, outcome
 from tests.helpers.worlds import table
 
 FLOOR = JournalSettings(intake_floor="0B", attempt_floor="0B", reserve="0B")  # type: ignore[arg-type]
@@ -106,6 +107,23 @@ async def test_what_the_relay_put_off_is_its_own_until_it_passes_it_on(journal: 
     add(path, SENT)
     await follow.rescan()
     assert await stands(journal, message) == (State.ACCEPTED, Holder.FAR, None)
+
+
+async def test_a_log_begun_in_the_middle_is_known_by_the_id_we_were_told(
+    journal: Journal, path: Path
+) -> None:
+    """Without the lines that name the Message-ID; a queue id that was never told us is nobody's."""
+    message = await journal.record(arrival())
+    begun = await journal.begin(offer(message))
+    assert isinstance(begun, Begun)
+    await journal.end(ended(begun, outcome(reply=REPLY), next_key="A0A252203A8"))
+    add(path, DEFERRED.replace("A0A252203A8", "B0A252203A8"))
+    follow = follower(journal, path)
+    await follow.rescan()
+    assert (await stands(journal, message))[0] is State.ACCEPTED
+    add(path, DEFERRED)
+    await follow.rescan()
+    assert (await stands(journal, message))[:2] == (State.DEFERRED, Holder.RELAY)
 
 
 @pytest.mark.parametrize("backwards", [False, True])
