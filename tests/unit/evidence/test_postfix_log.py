@@ -95,6 +95,16 @@ class TestMemory:
         assert last[0].recipient == "ann@contoso.com"
         assert (first[0].message_id, first[0].recipient) == ("", "")
 
+    def test_mail_that_waits_is_remembered_before_mail_that_only_passed(self) -> None:
+        """Nothing else will say whom an expired mail was for."""
+        machine = Machine(READING)
+        fed(machine, at(f"A0A252203A8: {TO}4.4.1, status=deferred (later)"))
+        for number in range(4_000):
+            fed(machine, at(f"{number:010X}: message-id=<{number}@{'long' * 20}.example.org>", "cleanup[2]"))
+        again = postfix_log.machine(READING, machine.memory())
+        expired = fed(again, at("A0A252203A8: from=<a@b>, status=expired, returned to sender", "qmgr[3]"))
+        assert [one.recipient for one in expired] == ["ann@contoso.com"]
+
     def test_what_it_knows_does_not_grow_without_end(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(postfix_log_table, "_MOST", 50)
         machine = Machine(READING)
