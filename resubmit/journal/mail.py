@@ -51,6 +51,12 @@ set state = ?, holder = ?, deadline = ?, due_at = null, attempt = ?
 where message = ? and n = ?
 """
 
+_BOUNCES = """
+update recipient
+set deadline = ?
+where message = ? and n = ?
+"""
+
 _DERIVED_ATTEMPT = """
 insert into attempt (message, n, no, offer, ended_at, event, accepted, stage)
 select message, ?, no, offer, coalesce(ended_at, (select begun_at from offer o where o.id = offer)), event,
@@ -216,11 +222,15 @@ def derive(
         raise JournalError("there is no such group")
     n = add_recipient(connection, group.message, recipient, at, f"a member of recipient {group.n}")
     state = State.CANCELLED if parent.state is State.CANCELLED else State.ACCEPTED
-    holder = Holder.FAR if parent.holder == Holder.US else Holder(parent.holder)
-    deadline = parent.deadline if state is State.ACCEPTED else None
-    connection.execute(_DERIVED, (state, holder, deadline, no or 0, group.message, n))
+    ours = parent.holder == Holder.US
+    holder = Holder.FAR if ours else Holder(parent.holder)
     if no is not None:
         connection.execute(_DERIVED_ATTEMPT, (n, group.message, group.n, no))
+    connection.execute(_DERIVED, (state, holder, None, no or 0, group.message, n))
+    if state is State.ACCEPTED:  # the expansion took the group's own deadline with it
+        until = None if ours else parent.deadline
+        until = moves.far_deadline(connection, group.message, n) if until is None else until
+        connection.execute(_BOUNCES, (until, group.message, n))
     return n
 
 

@@ -324,10 +324,16 @@ def _write(connection: sqlite3.Connection, move: Move, row: Row, stand: Stand) -
         raise RuntimeError(f"recipient {move.n} of {id_text(move.message)} moved during its own transaction")
 
 
+def far_deadline(connection: sqlite3.Connection, message: int, n: int) -> Ms | None:
+    """When the far side gives up what it took by the current attempt; None where that isn't known."""
+    found = connection.execute(_FAR_DEADLINE, (message, n)).fetchone()
+    return None if found is None else int(found[0])
+
+
 def _far_deadline(connection: sqlite3.Connection, move: Move, row: Row) -> Ms | None:
-    """When the far side gives up what it took by the current attempt; as it was where that isn't known."""
-    found = connection.execute(_FAR_DEADLINE, (move.message, move.n)).fetchone()
-    return row.deadline if found is None else int(found[0])
+    """The same, and as it was where it isn't known."""
+    found = far_deadline(connection, move.message, move.n)
+    return row.deadline if found is None else found
 
 
 def _due(move: Move, row: Row, to: State) -> Ms | None:

@@ -9,7 +9,7 @@ import pytest
 
 from resubmit.journal import read, reads
 from resubmit.journal.door import Journal
-from resubmit.journal.verbs import Coverage, Cursor, Lookup, Member, Observed
+from resubmit.journal.verbs import Coverage, Cursor, Destined, Lookup, Member, Observed
 from resubmit.model.evidence import Cause, Holder, Scope
 from resubmit.model.ids import attempt_key
 from resubmit.model.moment import DAY, HOUR, MINUTE
@@ -134,6 +134,20 @@ async def test_a_member_becomes_a_recipient_once(journal: Journal) -> None:
     ((candidate,),) = await journal.candidates([Lookup(key="1@example.org")])
     assert candidate.recipients[1].derived_from == 0
     assert [one.no for one in candidate.recipients[1].attempts] == [1]
+
+
+async def test_a_member_bounces_when_the_group_would_have(journal: Journal) -> None:
+    await journal.mirror([Destined("hybrid", 1, 1, DAY, 1, "eop", "eop")])
+    message = await journal.record(arrival(recipient("all@contoso.com")))
+    await attempt(journal, message)
+    await journal.observe([seen(message, Event.SEEN_EXPANDED, "x", recipient="all@contoso.com")])
+    (group,) = await journal.standing([RecipientKey(message, 0)])
+    assert group.deadline is None  # settled
+    member = Member("bob@contoso.com", "hybrid", "eop", 0, "guid-1")
+    await journal.observe([seen(message, Event.SEEN_DEFERRED, recipient="bob@contoso.com", member=member)])
+    (stands,) = await journal.standing([RecipientKey(message, 1)])
+    assert stands.deadline is not None
+    assert NOW + DAY <= stands.deadline <= NOW + DAY + 1000
 
 
 async def test_a_cancelled_groups_members_are_cancelled(journal: Journal) -> None:
