@@ -1,5 +1,5 @@
-"""Evidence that is about a domain's servers and about no mail: a TLS report's failures. Which of our
-destinations a report speaks of, and whether it is about the present.
+"""Evidence that is about servers and about no mail: a TLS report's failures, a session that failed before any
+mail. Which of our destinations it speaks of, and whether it is about the present.
 
 Pure. By the server it names, where that is a destination's endpoint; else by the domain, unless the server
 is known to be somebody else's: reports on a domain whose mail comes in through Exchange Online tell of
@@ -10,12 +10,13 @@ Source: design, section 4 (*a fault is evidenced: … a TLS report*); RFC 8460.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 
 from resubmit.evidence.digest import digest_of
 from resubmit.evidence.matching import DestinationOf
 from resubmit.journal.verbs import ReportRow
-from resubmit.model.evidence import Evidence, Status
+from resubmit.model.evidence import Evidence, Scope, Status
 from resubmit.model.moment import DAY, Ms
 
 COUNTS_FOR: Ms = 2 * DAY
@@ -24,9 +25,21 @@ COUNTS_FOR: Ms = 2 * DAY
 _MICROSOFTS = (".mail.protection.outlook.com", ".mx.microsoft", ".olc.protection.outlook.com")
 
 
+_HOSTS = re.compile(r"[\w.:-]+")
+
+
 def is_report(evidence: Evidence) -> bool:
-    """Whether it is about no mail at all."""
-    return bool(evidence.domain) and not evidence.recipient and not evidence.message_id
+    """Whether it is about no mail at all, but about a domain or a server: a session that came to no mail."""
+    if evidence.recipient or evidence.message_id or evidence.queue_id or evidence.network_message_id:
+        return False
+    return bool(evidence.domain) or (bool(evidence.remote) and _is_fault(evidence))
+
+
+def _is_fault(evidence: Evidence) -> bool:
+    """Whether a whole server is at fault by it."""
+    meaning = evidence.meaning
+    scopes = (Scope.DESTINATION, Scope.ROUTE)
+    return evidence.status is Status.DEFERRED and meaning is not None and meaning.scope in scopes
 
 
 def concerns(
@@ -35,8 +48,9 @@ def concerns(
     """The destinations whose servers it is about, by name. endpoints: each destination's endpoint names and
     addresses, lower case."""
     server = evidence.remote.lower().rstrip(".")
-    named = sorted(name for name, ends in endpoints.items() if server in ends)
-    if named:
+    hosts = {host.rstrip(".:") for host in _HOSTS.findall(server)}
+    named = sorted(name for name, ends in endpoints.items() if hosts.intersection(ends))
+    if named or not evidence.domain:
         return named
     home = destination_of(f"postmaster@{evidence.domain}")
     if home is None or home.rest:
@@ -52,7 +66,7 @@ def row_of(evidence: Evidence, destination: str, now: Ms) -> ReportRow:
     """The report as the journal keeps it, for one destination ("" for none of ours)."""
     until = evidence.observed_at if evidence.observed_at is not None else now
     since = evidence.received_at if evidence.received_at is not None else until
-    is_fault = evidence.status is Status.DEFERRED and until >= now - COUNTS_FOR
+    is_fault = _is_fault(evidence) and until >= now - COUNTS_FOR
     return ReportRow(
         digest=digest_of(evidence),
         destination=destination,

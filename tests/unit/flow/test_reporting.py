@@ -166,3 +166,32 @@ async def test_a_report_of_the_day_of_the_fix_does_not_close_it_again(
     await ingest(journal, report(tmp_path / "report.json"))
     assert (await judged(journal, fixed_at=NOW - 2 * HOUR)).state == gate_rule.OPEN
     assert (await judged(journal, fixed_at=NOW - 2 * DAY)).state == gate_rule.CLOSED
+
+
+SESSION = """#Software: Microsoft Exchange Server
+#Version: 15.0.0.0
+#Log-type: SMTP Send Protocol Log
+#Date: 2026-11-24T00:00:00.000Z
+#Fields: date-time,connector-id,session-id,sequence-number,local-endpoint,remote-endpoint,event,data,context
+2026-11-24T11:27:19.000Z,Out,08DE,0,,192.0.2.10:25,*,,attempting to connect
+2026-11-24T11:27:19.100Z,Out,08DE,1,10.0.0.1:1,192.0.2.10:25,+,,
+2026-11-24T11:27:19.200Z,Out,08DE,2,10.0.0.1:1,192.0.2.10:25,<,220 mail.contoso.com ESMTP,
+2026-11-24T11:27:19.300Z,Out,08DE,3,10.0.0.1:1,192.0.2.10:25,>,EHLO ex01.example.org,
+2026-11-24T11:27:19.400Z,Out,08DE,4,10.0.0.1:1,192.0.2.10:25,<,250-mail.contoso.com Hello,
+2026-11-24T11:27:19.500Z,Out,08DE,5,10.0.0.1:1,192.0.2.10:25,<,250 STARTTLS,
+2026-11-24T11:27:19.600Z,Out,08DE,6,10.0.0.1:1,192.0.2.10:25,>,STARTTLS,
+2026-11-24T11:27:19.700Z,Out,08DE,7,10.0.0.1:1,192.0.2.10:25,<,454 4.7.0 TLS not available,
+2026-11-24T11:27:19.800Z,Out,08DE,8,10.0.0.1:1,192.0.2.10:25,-,,Local
+"""
+
+
+async def test_a_session_that_came_to_no_mail_is_a_fault_of_whose_endpoint_it_met(
+    journal: Journal, tmp_path: Path
+) -> None:
+    path = tmp_path / "SEND2026112411-1.LOG"
+    path.write_text(SESSION)
+    told = await ingest(journal, path)
+    assert (told["source"], told["matched"]) == ("exchange_smtp_log", 1)
+    (fault,) = await faults(journal, "hybrid")
+    assert fault.cause is Cause.TLS
+    assert await faults(journal, "partner") == []
