@@ -114,7 +114,8 @@ class Table:
         """As JSON values of at most `room` bytes: mails that wait first, for what they wait for is told only
         once; then the newest."""
         kept: list[Any] = []
-        mails = sorted(reversed(self._mails.items()), key=lambda item: not item[1].waiting)
+        mails = list(reversed(self._mails.items()))
+        mails.sort(key=lambda item: not item[1].waiting)
         for (host, queue_id), mail in mails:
             waiting = [[to, w.original, w.text, w.dsn, w.remote] for to, w in mail.waiting.items()]
             entry = [host, queue_id, mail.message_id, mail.sender, mail.size, mail.taken_at, mail.original]
