@@ -236,7 +236,7 @@ def test_audit_tells_people_what_it_was_about(desk: Desk) -> None:
     assert desk.ask("audit", "--json").lines[1]["what"] == what
 
 
-def test_status_says_how_late_the_trace_tells(desk: Desk) -> None:
+def test_status_says_how_late(desk: Desk) -> None:
     trouble(desk)
     position = json.dumps({"late": [0, 10, 80, 8, 2, 0, 0, 0]})
     desk.shelf.insert("cursor", source="trace_graph", name="contoso", position=position, at=NOW)
