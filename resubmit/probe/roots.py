@@ -94,11 +94,11 @@ def parsed(reader: object, octets: bytes) -> x509.Certificate:
         warnings.simplefilter("ignore")
         try:
             certificate = reader(octets)  # type: ignore[operator]
-        except x509.InvalidVersion as error:
+            assert isinstance(certificate, x509.Certificate)
+            _ = certificate.subject, certificate.issuer
+            _ = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+        except (x509.InvalidVersion, TypeError) as error:  # TypeError: a name of a kind that is not for names
             raise ValueError(str(error)) from None
-        assert isinstance(certificate, x509.Certificate)
-        _ = certificate.subject, certificate.issuer
-        _ = certificate.not_valid_before_utc, certificate.not_valid_after_utc
         return certificate
 
 

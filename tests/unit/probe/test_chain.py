@@ -153,6 +153,14 @@ def test_a_leaf_that_can_not_be_read_is_no_chain(first: bytes) -> None:
     assert chain.read([first, MIDDLE.der]) == []
 
 
+def test_a_name_that_is_none_makes_a_leaf_that_can_not_be_read() -> None:
+    """A BIT STRING where a text belongs (cryptography: TypeError)."""
+    kind = LEAF.der.index(b"mail.test.invalid") - 2
+    assert LEAF.der[kind] == 0x0C, "UTF8String"
+    odd = LEAF.der[:kind] + b"\x03" + LEAF.der[kind + 1 :]
+    assert chain.read([odd]) == []
+
+
 def test_a_damaged_link_further_up_is_as_if_it_was_not_sent() -> None:
     assert len(chain.read([LEAF.der, b"damaged", MIDDLE.der])) == 2
 
