@@ -45,7 +45,7 @@ IDLE = 15 * MINUTE
 """Between two requests while nothing is open: the trace stays live, and a fault of the set-up is seen."""
 WHOLE_IN_TROUBLE, WHOLE_ELSE = 5 * MINUTE, 15 * MINUTE
 PAGE = 5_000
-MOST_PAGES = 400
+MOST_PAGES = 2_000
 KEPT_FOR_LISTS = 20
 """Requests of the budget that details leave alone."""
 _FIRST_BACKOFF, _LONGEST_BACKOFF = 30 * SECOND, 15 * MINUTE
@@ -60,14 +60,15 @@ _SURE = 6 * MINUTE
 @dataclass(frozen=True, slots=True)
 class Memory:
     """What is kept over restarts. stamps: when requests were made, of the last 5 minutes; complete_until:
-    all up to then was answered for; asked_at: the last complete answer's question; whole_at, whole_pages:
-    the last one for everything open; quiet_until: nothing is asked before; failures: in a row; late: counts
-    of model.lateness; ahead: by how much our clock is ahead of Graph's."""
+    all up to then was answered for; asked_at: the last complete answer's question; whole_at, whole_since,
+    whole_pages: the last one for everything open; quiet_until: nothing is asked before; failures: in a row;
+    late: counts of model.lateness; ahead: by how much our clock is ahead of Graph's."""
 
     stamps: tuple[Ms, ...] = ()
     complete_until: Ms | None = None
     asked_at: Ms | None = None
     whole_at: Ms | None = None
+    whole_since: Ms | None = None
     whole_pages: int = 1
     quiet_until: Ms = 0
     failures: int = 0
@@ -93,21 +94,26 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """What the trace is needed for. oldest: when the first of what is open was taken; trouble: somebody is
-    stuck or a gate is not open; turned_at: when a gate turned last."""
+    """What the trace is needed for. oldest: when the first of what is open was taken; waiting: of what waits
+    in a job for its last look; trouble: somebody is stuck or a gate is not open; turned_at: when a gate last
+    turned."""
 
     oldest: Ms | None = None
+    waiting: Ms | None = None
     trouble: bool = False
     turned_at: Ms | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What one question asks for: mail taken between two times, in whole seconds; whole: everything open."""
+    """What one question asks for: mail taken between two times, in whole seconds; whole: everything open.
+    begins: where the first of the questions that go together begins; is_last: whether it is their last."""
 
     since: Ms
     until: Ms
     whole: bool
+    begins: Ms = 0
+    is_last: bool = True
 
 
 # ── the budget ──────────────────────────────────────────────────────────────────────────────────────
@@ -159,42 +165,64 @@ def _whole_at(memory: Memory, needed: Open, now: Ms) -> Ms:
         or (needed.turned_at is not None and memory.whole_at <= needed.turned_at)
     ):
         return now
+    if needed.waiting is not None and needed.waiting - SLACK < (memory.whole_since or 0):
+        return now
     every = WHOLE_IN_TROUBLE if needed.trouble else WHOLE_ELSE
     # At most a third of the budget goes into it.
     cost = memory.whole_pages * BUDGET_SPAN // 30
     return memory.whole_at + max(every, cost)
 
 
+def accepted_since(memory: Memory, now: Ms) -> Ms | None:
+    """From when on mail that was taken, and of which nothing was heard, is asked about; None: all of it,
+    after a time in which nobody asked."""
+    asked = memory.complete_until is not None and now - memory.complete_until < REACH
+    return now - REACH if asked else None
+
+
 def windows(memory: Memory, needed: Open, whole: bool, now: Ms) -> list[Window]:
     """The questions to ask now, the oldest first."""
     until = (now - max(memory.ahead, 0)) // SECOND * SECOND
     first = needed.oldest - SLACK if needed.oldest is not None else until - OVERLAP
-    if memory.complete_until is None:
-        since = first
-    else:
-        since = min(memory.complete_until, until) - max(
-            OVERLAP, 2 * MINUTE * (Lateness(memory.late).within(99) or 0)
-        )
-        if whole:
-            since = min(since, max(first, until - REACH))
-    since = max(min(since, until - SECOND), until - OLDEST) // SECOND * SECOND
+    since = first
+    if memory.complete_until is not None:
+        late = Lateness(memory.late).within(99) or 0
+        # What came in while nobody asked, as far as it can be about anything that is open.
+        since = max(min(memory.complete_until, until) - max(OVERLAP, 2 * MINUTE * late), first)
+        if since > memory.complete_until:
+            since = min(since, until - OVERLAP)
+    if whole:
+        since = min(since, max(first, until - REACH))
+        if needed.waiting is not None:
+            since = min(since, needed.waiting - SLACK)
+    begins = max(min(since, until - SECOND), until - OLDEST) // SECOND * SECOND
     found = []
+    since = begins
     while since < until:
-        found.append(Window(since, min(since + WIDEST, until), whole))
-        since = found[-1].until
+        ends = min(since + WIDEST, until)
+        found.append(Window(since, ends, whole, begins, is_last=ends == until))
+        since = ends
     return found
 
 
 def answered(memory: Memory, window: Window, pages: int, asked_at: Ms) -> Memory:
     """A window was answered for completely."""
-    return replace(
+    memory = replace(
         memory,
         complete_until=max(window.until, memory.complete_until or 0),
-        asked_at=asked_at,
-        whole_at=asked_at if window.whole else memory.whole_at,
-        whole_pages=max(pages, 1) if window.whole else memory.whole_pages,
         failures=0,
         quiet_until=0,
+    )
+    if not window.is_last:
+        return memory
+    if not window.whole:
+        return replace(memory, asked_at=asked_at)
+    return replace(
+        memory,
+        asked_at=asked_at,
+        whole_at=asked_at,
+        whole_since=window.begins or window.since,
+        whole_pages=max(pages, 1),
     )
 
 

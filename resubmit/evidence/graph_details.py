@@ -20,6 +20,8 @@ from resubmit.model.recipient import RecipientKey, State
 OPEN = (State.ACCEPTED, State.IN_DOUBT, State.PENDING, State.DEFERRED)
 """The states whose fate the trace may tell."""
 STUCK = OPEN[1:]
+MAY_GO = (*OPEN, State.EXPIRED)
+"""Those that may be sent again: what the trace says of them has to be known before."""
 _TELLING = frozenset({Status.PENDING, Status.FAILED})
 _UNEXPLAINED = frozenset({State.ACCEPTED, State.PENDING, State.EXPIRED, State.FAILED})
 _FIRST_GAP, _LONGEST_GAP = MINUTE, HOUR

@@ -28,6 +28,7 @@ from resubmit.model.lateness import Lateness
 from resubmit.model.moment import MINUTE, SECOND, Ms
 from resubmit.recovery import jobs
 from resubmit.recovery.clockrule import ClockRule
+from resubmit.recovery.fate import WAITING
 from resubmit.recovery.gate import is_open
 
 log = structlog.get_logger()
@@ -91,17 +92,19 @@ class Trace:
 
     async def _needed(self) -> Open:
         """What the trace is needed for now."""
-        now = self._clock.now()
         first: list[Standing] = []
+        since = graph.accepted_since(self._asking.memory, self._clock.now())
         for name in self._destinations:
-            for state in graph_details.OPEN:
-                since = now - graph.REACH
+            for state in graph_details.MAY_GO:
                 first += await self._journal.standings(name, states=[state], since=since, limit=1)
         gates = await self._journal.gates()
         stuck = any(one.state in graph_details.STUCK for one in first)
         asked = await self._journal.jobs(jobs.UNFINISHED)
+        items = [item for job in asked for item in await self._journal.job_items(job.id, WAITING, 1)]
+        waiting = await self._journal.standing([item.key for item in items])
         return Open(
-            oldest=min((graph_details.taken_at(one) for one in first), default=None),
+            oldest=min(map(graph_details.taken_at, first), default=None),
+            waiting=min(map(graph_details.taken_at, waiting), default=None),
             trouble=stuck or bool(asked) or not all(is_open(gate) for gate in gates),
             turned_at=max((gate.since for gate in gates), default=None),
         )

@@ -44,8 +44,12 @@ def test_windows_have_no_gap_and_are_never_refused(back: Ms, oldest: Ms | None, 
     for one in found:
         assert 0 < one.until - one.since <= 10 * DAY - MINUTE
         assert one.since >= NOW - 90 * DAY
-    # Nothing between what was answered for and now is left out, unless it is too old to be there.
-    assert found[0].since <= max(NOW - back, NOW - graph.OLDEST)
+    assert {one.begins for one in found} == {found[0].since}
+    assert [one.is_last for one in found] == [False] * (len(found) - 1) + [True]
+    # Of what is open nothing is left out between what was answered for and now, unless it is too old.
+    if oldest is not None:
+        assert found[0].since <= max(NOW - back, NOW - oldest, NOW - graph.OLDEST)
+    assert found[0].since <= NOW - SECOND
 
 
 def test_the_first_window_begins_before_what_is_open() -> None:
@@ -61,10 +65,41 @@ def test_the_whole_window_goes_back_to_the_oldest_and_no_further_than_any_far_si
     assert far[0].since == NOW - graph.REACH
 
 
-def test_the_front_goes_back_as_far_as_rows_came_late() -> None:
-    assert graph.windows(CALM, Open(NOW), whole=False, now=NOW)[0].since == NOW - MINUTE - HOUR
+def test_mail_that_waits_in_a_job_is_asked_for_however_old_it_is() -> None:
+    needed = Open(NOW - HOUR, waiting=NOW - 25 * DAY, trouble=True)
+    seen = replace(CALM, whole_since=NOW - DAY)
+    assert graph.next_at(seen, needed, POLL, NOW) == (NOW, True), "the last look does not reach it yet"
+    found = graph.windows(seen, needed, whole=True, now=NOW)
+    assert found[0].since <= NOW - 25 * DAY - graph.SLACK
+    for window in found:
+        seen = graph.answered(seen, window, 1, NOW)
+    assert graph.next_at(seen, needed, POLL, NOW)[0] > NOW
+
+
+def test_a_round_counts_as_asked_with_its_last_window() -> None:
+    found = graph.windows(Memory(), Open(NOW - 12 * DAY), whole=True, now=NOW)
+    half = graph.answered(Memory(), found[0], 1, NOW)
+    assert (half.asked_at, half.whole_at, half.complete_until) == (None, None, found[0].until)
+    assert graph.answered(half, found[1], 1, NOW).whole_since == found[0].since
+
+
+def test_after_a_long_time_only_what_may_be_open_is_read() -> None:
+    asleep = replace(CALM, complete_until=NOW - 60 * DAY)
+    assert graph.windows(asleep, Open(), whole=False, now=NOW)[0].since == NOW - HOUR
+    assert (
+        graph.windows(asleep, Open(NOW - 6 * DAY), whole=False, now=NOW)[0].since
+        == NOW - 6 * DAY - graph.SLACK
+    )
+    assert graph.accepted_since(asleep, NOW) is None
+    assert graph.accepted_since(CALM, NOW) == NOW - graph.REACH
+
+
+def test_the_front_goes_back_as_far_as_rows_came_late_and_no_further_than_what_is_open() -> None:
+    old, young = Open(NOW - 9 * HOUR), Open(NOW - 5 * MINUTE)
+    assert graph.windows(CALM, old, whole=False, now=NOW)[0].since == NOW - MINUTE - HOUR
     late = replace(CALM, late=(0,) * 7 + (50,))
-    assert graph.windows(late, Open(NOW), whole=False, now=NOW)[0].since == NOW - MINUTE - 4 * HOUR
+    assert graph.windows(late, old, whole=False, now=NOW)[0].since == NOW - MINUTE - 4 * HOUR
+    assert graph.windows(late, young, whole=False, now=NOW)[0].since == NOW - 5 * MINUTE - graph.SLACK
 
 
 def test_a_clock_ahead_of_graphs_asks_for_nothing_of_the_future() -> None:

@@ -21,7 +21,7 @@ from resubmit.handoff.settings import Destination, Route
 from resubmit.journal import read
 from resubmit.journal.door import Journal
 from resubmit.journal.settings import JournalSettings
-from resubmit.journal.verbs import Begun, Expect, Standing
+from resubmit.journal.verbs import Begun, Expect, JobAsk, Standing
 from resubmit.lab.graph import GraphLab
 from resubmit.lab.trace import Row, Step
 from resubmit.model.evidence import Cause
@@ -366,3 +366,24 @@ async def test_no_secret_is_in_the_log_or_the_journal(world: World) -> None:
     )
     assert "lab~Secret.Value" not in f"{said}{world.complaints()}"
     assert b"lab~Secret.Value" not in stored
+
+
+async def test_a_job_of_old_mail_gets_its_last_look(world: World) -> None:
+    """What goes again must be known since it was taken, however long ago: the regular window ends before."""
+    key = await world.mail(1)
+    world.tell(row(1, NOW, deferred=True))
+    await world.pass_(MINUTE)
+    world.lab.trace.rows[0].add(Step(world.clock.now(), "Fail", "Failed", EXPIRED))
+    await world.pass_(6 * MINUTE)
+    await world.pass_(5 * DAY)
+    await world.pass_(20 * MINUTE)
+    newest = [one for one in await world.journal.coverage(0) if one.read_at == world.clock.now()]
+    assert min(one.since for one in newest) > NOW + DAY
+    asked = world.clock.now()
+    await world.journal.ask(
+        JobAsk(asked, "root", "", "{}", "{}", "hybrid", None, "destination:hybrid", (key,))
+    )
+    assert (await world.stands(key)).state is State.EXPIRED
+    await world.pass_(SECOND)
+    newest = [one for one in await world.journal.coverage(0) if one.read_at > asked]
+    assert min(one.since for one in newest) < NOW
