@@ -64,6 +64,7 @@ class Trace:
         self._asking = Asking(journal, clock, settings, clock_rule)
         self._details = graph_details.Details()
         self._told_late = False
+        self._pages = 0
         self.wake = Wake()
 
     async def run(self) -> None:
@@ -84,6 +85,7 @@ class Trace:
         at = max(at, graph.free_at(self._asking.memory, self._settings.budget, now))
         if at > now:
             return at - now
+        self._pages = 0
         for window in graph.windows(self._asking.memory, needed, whole, now):
             if not await self._read(window):
                 return 0
@@ -128,7 +130,8 @@ class Trace:
                 taken, late = await self._take(page.rows[start : start + _BATCH])
                 new += taken
                 first_seen += late
-        memory = graph.answered(self._asking.memory, window, len(seen), asked_at)
+        self._pages += len(seen)
+        memory = graph.answered(self._asking.memory, window, self._pages, asked_at)
         self._asking.memory = graph.counted_late(memory, first_seen, asked_before, asked_at)
         if graph.is_complete(rows, lost):
             await self._journal.covered(Coverage(graph.SOURCE, window.since, window.until, asked_at))
