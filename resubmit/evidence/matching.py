@@ -22,7 +22,7 @@ from resubmit.model.envelope import address_key
 from resubmit.model.evidence import Evidence
 from resubmit.model.ids import parse_attempt_key
 from resubmit.model.message import message_key
-from resubmit.model.moment import SECOND, Ms
+from resubmit.model.moment import DAY, SECOND, Ms
 from resubmit.model.recipient import State
 
 WITHOUT_ID: Ms = 90 * SECOND
@@ -183,6 +183,9 @@ def _among(
         off = gap(evidence, choices[0].recipient)
         if received is not None and 0 < received - now <= window and (off is None or off > WITHOUT_ID):
             return Unmatched("it was taken at a time that is still to come, and no attempt is near it")
+        seen = evidence.observed_at
+        if received is None and choices[0].owned is None and seen is not None and 0 < seen - now <= DAY:
+            return Unmatched("it tells of a time that is still to come, and belongs to no attempt")
         return choices[0]
     if any(choice.waits for choice in choices):
         return Unmatched("an attempt that it may belong to is still open")

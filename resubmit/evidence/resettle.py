@@ -85,8 +85,8 @@ def resettle(
     matches = {stored.id: (one.match, one.why) for (stored, _), one in zip(items, first, strict=True)}
     waits = any(
         matches[stored.id][0] == "unmatched"
-        and evidence.received_at is not None
-        and -DAY <= now - evidence.received_at <= _NEW
+        and (at := evidence.observed_at if evidence.received_at is None else evidence.received_at) is not None
+        and -DAY <= now - at <= _NEW
         for stored, evidence in items
     )
     return Settled(tuple(changes), tuple(_rebinds(before, candidates, items)), matches, waits)

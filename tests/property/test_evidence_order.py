@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from resubmit.evidence.reader import read_stream
 from resubmit.model.evidence import Evidence, Source, Status
-from resubmit.model.moment import rfc3339
+from resubmit.model.moment import MINUTE, rfc3339
 from resubmit.model.recipient import Event
 from tests.helpers.journals import NOW
 from tests.helpers.worlds import (
@@ -144,6 +144,18 @@ async def test_a_rewritten_address_is_followed_in_any_order_and_over_two_steps()
     for order in permutations(rows):
         assert await play(world, order, [], 1) == whole
         assert await play(world, order, [2]) == whole
+
+
+async def test_a_delivery_that_tells_of_a_time_to_come_waits_for_the_message_it_may_be_about() -> None:
+    """It names no time of receipt, and a Message-ID that a later message has too."""
+    told = replace(
+        trace_row("<same@x>", network(1, 1), GROUP, Status.DELIVERED, NOW + 6 * MINUTE), received_at=None
+    )
+    sent = tuple(Sent("<same@x>", ((at, Event.REPLY_ACCEPTED),)) for at in (NOW, NOW + 5 * MINUTE))
+    world = World(sent, (told,))
+    whole = await play(world, world.rows, [])
+    for early in range(6):
+        assert await play(world, world.rows, [0] * early + [1]) == whole
 
 
 HEADER = "Received,SenderAddress,RecipientAddress,Subject,Status,MessageId,MessageTraceId"
