@@ -30,7 +30,7 @@ from resubmit.probe.names import names_of
 from resubmit.probe.path import Link, Path, extension, ways
 from resubmit.probe.roots import Roots, parsed
 from resubmit.probe.seen import clean
-from resubmit.probe.signatures import digest_of, old_digest
+from resubmit.probe.signatures import canonical, digest_of, old_digest
 
 SOON: Ms = 30 * DAY
 WARNINGS = ("expiring_soon", "chain_misordered")
@@ -84,11 +84,30 @@ def judged(
             break
     assert best is not None
     path, found = best
+    if (
+        path.anchor is not None
+        and not _is_in_order(sent)
+        and all(f.code != "chain_misordered" for f in found)
+    ):
+        text = "the certificates are not sent as a chain: each is to certify one sent before it"
+        return path, [*found, Flaw("chain_misordered", "intermediate", text)]
     if accepted or path.anchor is not None:
         return best
     further = ways(sent, roots, fetched)[0] if fetched else path
     # what is beyond the chain as sent is not held against the server: only whether it leads to a root is
     return further, [*_trust(path, further, sent, roots), *found]
+
+
+def _is_in_order(sent: Sequence[x509.Certificate]) -> bool:
+    """Whether each certificate is the issuer of one before it (RFC 8446 §4.4.2), by its name. A CA's second
+    certificate (cross-signed) may follow its first; the same certificate twice may not."""
+    issuers, met = {canonical(sent[0].issuer)}, {_der_of(sent[0])}
+    for one in sent[1:]:
+        if canonical(one.subject) not in issuers or (der := _der_of(one)) in met:
+            return False
+        issuers.add(canonical(one.issuer))
+        met.add(der)
+    return True
 
 
 def _weight(found: list[Flaw]) -> tuple[int, int]:

@@ -175,8 +175,8 @@ def _address(
 ) -> AddressVerdict:
     certificates: tuple[Certificate, ...] = ()
     found = [_finding(f.code, f.severity, f.where, f.text, seen) for f in talk.read(one, seen)]
-    if one.handshake is not None and one.handshake.chain:
-        sent = chain.read(one.handshake.chain)
+    if one.shown is not None and one.shown.chain:
+        sent = chain.read(one.shown.chain)
         certificates = tuple(chain.described(c) for c in sent)
         found += _certificates(one, sent, seen, roots, gate_closed, gathered)
     found += _unexplained(one, found, seen)
@@ -212,7 +212,7 @@ def _certificates(
     gate_closed: bool,
     gathered: Gathered | None,
 ) -> list[Finding]:
-    endpoint, handshake = seen.endpoint, one.handshake
+    endpoint, handshake = seen.endpoint, one.shown
     assert handshake is not None
     if not sent:
         text = "the server's certificate can't be read, so no name on it can be compared"

@@ -65,7 +65,7 @@ _shelves: WeakKeyDictionary[asyncio.AbstractEventLoop, Shelf] = WeakKeyDictionar
 
 @dataclass
 class Gathering:
-    """One look's questions. `answer` is called for every address whose conversation is over."""
+    """One look's questions. `answer` is called for every address whose handshake is over."""
 
     roots: Roots
     clock: Clock
@@ -85,16 +85,16 @@ class Gathering:
 
     async def answer(self, seen: AddressSeen) -> None:
         """Everything the chain of this address names is asked."""
-        if seen.handshake is None or not seen.handshake.chain:
+        if seen.shown is None or not seen.shown.chain:
             return
-        sent = chain.read(seen.handshake.chain)
+        sent = chain.read(seen.shown.chain)
         if not sent:
             return
         fetched = await self._issuers(sent)
         if not self.revocation:
             return
         path, _ = chain.judged(
-            sent, self.roots, self.clock.now(), accepted=seen.handshake.verified, fetched=fetched
+            sent, self.roots, self.clock.now(), accepted=seen.shown.verified, fetched=fetched
         )
         others = signers(path, sent, self.roots)
         await asyncio.gather(*(self._standing(one, others) for one in asked(path)))

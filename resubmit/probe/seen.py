@@ -138,6 +138,13 @@ class AddressSeen:
     documented: AddressSeen | None = None
 
     @property
+    def shown(self) -> Handshake | None:
+        """The handshake whose certificates count: the first, else the one that offered everything."""
+        second = self.anything.handshake if self.anything else None
+        has_chain = self.handshake is not None and self.handshake.chain
+        return second if second is not None and second.chain and not has_chain else self.handshake
+
+    @property
     def lacks_tls(self) -> bool:
         """Whether STARTTLS was offered and TLS could not be had."""
         answer = self.answer(Step.STARTTLS)

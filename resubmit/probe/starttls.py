@@ -78,7 +78,7 @@ async def look(
 ) -> Seen:
     """Everything seen at every address of the endpoint within `timeout` ms.
 
-    after: what is done with each address as soon as its conversation is over, while others go on.
+    after: what is done with each address as soon as its handshake is over, while the conversation goes on.
     `context` is one of wire.client_context. ehlo_name: "" for our address literal. UsageError only for an
     EHLO name or recipient of our own that can't be put into a command.
     """
@@ -99,10 +99,26 @@ async def look(
 async def _run(
     one: _Look, deadline: float, after: Callable[[AddressSeen], Awaitable[None]] | None
 ) -> AddressSeen:
-    seen = await one.run(deadline)
-    if after is not None:
+    if after is None:
+        return await one.run(deadline)
+
+    async def converse() -> AddressSeen:
+        try:
+            return await one.run(deadline)
+        finally:
+            one.chained.set()
+
+    # As soon as the chain is there: a peer that is silent afterwards would leave no time for it.
+    seen, _ = await asyncio.gather(converse(), _beside(one, after))
+    if seen.shown is not None and (one.handshake is None or seen.shown.chain != one.handshake.chain):
         await after(seen)
     return seen
+
+
+async def _beside(one: _Look, after: Callable[[AddressSeen], Awaitable[None]]) -> None:
+    await one.chained.wait()
+    if one.handshake is not None:
+        await after(AddressSeen(one.address, one.family, one.connected, handshake=one.handshake))
 
 
 async def _resolve(endpoint: Endpoint, deadline: float) -> list[tuple[str, str]] | Unresolved:
@@ -110,7 +126,11 @@ async def _resolve(endpoint: Endpoint, deadline: float) -> list[tuple[str, str]]
     try:
         async with asyncio.timeout_at(deadline):
             answers = await loop.getaddrinfo(
-                endpoint.host, endpoint.port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP
+                # a hosts file knows no name with the root's dot
+                endpoint.host.rstrip(".") or endpoint.host,
+                endpoint.port,
+                type=socket.SOCK_STREAM,
+                proto=socket.IPPROTO_TCP,
             )
     except socket.gaierror as error:
         return Unresolved(error.errno in _OUR_RESOLVER, error.strerror or str(error))
@@ -163,6 +183,8 @@ class _Look:
     tls: Tls | None = None
     replies: Replies | None = None
     documented: AddressSeen | None = None
+    chained: asyncio.Event = field(default_factory=asyncio.Event)
+    """The handshake is over, or none will be."""
 
     async def run(self, deadline: float) -> AddressSeen:
         """The conversation, and where TLS could not be had a second one that says why; at level
@@ -305,6 +327,7 @@ class _Look:
         await tls.handshake()
         took = round((asyncio.get_running_loop().time() - began) * 1000)
         self.handshake = tls.seen(done=True, reason="", took=took)
+        self.chained.set()
         self.replies = Replies(tls)
         return self.handshake, tls
 

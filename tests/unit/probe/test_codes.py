@@ -15,7 +15,7 @@ from resubmit.clock import SystemClock
 from resubmit.model.tls import Endpoint, Health, Severity, Verdict
 from resubmit.probe.look import look
 from tests.helpers import certs
-from tests.helpers.odd_tls import CUT, HANG, Manners
+from tests.helpers.odd_tls import CUT, HANG, Manners, serving
 from tests.unit.probe.conftest import NAME, Look, chain
 
 DAY = timedelta(days=1)
@@ -286,6 +286,36 @@ async def test_at_level_encrypt_a_certificate_only_warns(
 async def test_chain_in_the_wrong_order_warns(probed: Look) -> None:
     verdict = await probed(Manners(_misordered()))
     assert (verdict.health, verdict.codes()) == (Health.HEALTHY, ("chain_misordered",))
+
+
+@pytest.mark.parametrize("sent", [(0, 1), (1, 1), (1, 0, 2)], ids=["root first", "twice", "a stranger last"])
+async def test_what_was_not_sent_as_a_chain_warns(probed: Look, sent: tuple[int, ...]) -> None:
+    authorities = (*chain()[:2], certs.root("Stranger Root"))
+    verdict = await probed(Manners(_served(chain()[2], *(authorities[place] for place in sent))))
+    assert (verdict.health, verdict.codes()) == (Health.HEALTHY, ("chain_misordered",))
+
+
+async def test_a_root_and_a_second_edition_of_a_ca_are_in_order(probed: Look) -> None:
+    root, middle, leaf = chain()
+    again = certs.intermediate(certs.root("Elder Root"))
+    assert again.certificate.public_key() == middle.certificate.public_key()
+    verdict = await probed(Manners(_served(leaf, middle, again, root)))
+    assert (verdict.health, verdict.codes()) == (Health.HEALTHY, ())
+
+
+async def test_a_name_is_looked_up_without_its_last_dot(
+    ca_file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hosts_file(host: str, port: int, **_: Any) -> list[Any]:
+        if host != NAME:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", hosts_file)
+    async with serving(Manners(healthy_tls())) as port:
+        endpoint = Endpoint(host=f"{NAME}.", port=port, ca_file=ca_file)
+        verdict = await look(endpoint, clock=SystemClock(), timeout=5_000, ehlo_name="probe.test.invalid")
+    assert (verdict.health, verdict.codes()) == (Health.HEALTHY, ())
 
 
 async def test_a_certificate_soon_to_expire_warns(probed: Look) -> None:

@@ -37,8 +37,8 @@ def server(ciphers: str = "", *, leaf: certs.Made | None = None, newest: Any = N
     return context
 
 
-def old(newest: ssl.TLSVersion) -> ssl.SSLContext:
-    context = server("ALL")
+def old(newest: ssl.TLSVersion, leaf: certs.Made | None = None) -> ssl.SSLContext:
+    context = server("ALL", leaf=leaf)
     with pytest.warns(DeprecationWarning):
         context.minimum_version = ssl.TLSVersion.TLSv1
         context.maximum_version = newest
@@ -78,6 +78,13 @@ async def test_old_versions_are_named(probed: Look, how: Any, newest: ssl.TLSVer
     verdict = await probed(how(old(newest)))
     assert (verdict.health, verdict.codes()) == (Health.FAULTY, ("protocol_too_old",))
     assert {ssl.TLSVersion.TLSv1: "TLSv1 ", ssl.TLSVersion.TLSv1_1: "TLSv1.1 "}[newest] in first(verdict).text
+
+
+async def test_a_server_of_old_versions_has_its_certificate_judged_too(probed: Look) -> None:
+    context = old(ssl.TLSVersion.TLSv1_1, certs.leaf(chain()[1], starts=-90 * certs.DAY, ends=-certs.DAY))
+    verdict = await probed(Manners(context))
+    assert verdict.codes() == ("protocol_too_old", "certificate_expired")
+    assert verdict.addresses[0].certificates
 
 
 WEAK = ["AES128-SHA", "AES256-SHA256", "CAMELLIA256-SHA", "NULL-SHA256", "AECDH-AES256-SHA"]

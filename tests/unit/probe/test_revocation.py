@@ -97,6 +97,16 @@ async def test_a_revoked_intermediate_is_a_fault_of_the_intermediate(probed: Loo
     assert found(verdict) == [("revoked", "intermediate", FAULT)]
 
 
+async def test_lists_are_had_though_the_server_is_silent_after_tls(probed: Look) -> None:
+    async with serving(web := Web()) as port:
+        base = f"http://127.0.0.1:{port}"
+        leaf = certs.leaf(MIDDLE, more=at()(base))
+        web.pages["/list"] = answer(crl(MIDDLE, Entry(leaf)))
+        server = Manners(certs.server_context([leaf, MIDDLE]), tls_ehlo=HANG)
+        verdict = await probed(server, timeout=1_500)
+    assert [code for code, _, _ in found(verdict)] == ["revoked", "closed_after_tls"]
+
+
 async def test_a_certificate_that_was_taken_off_the_list_is_not_revoked(probed: Look) -> None:
     off = [x509.CRLReason(x509.ReasonFlags.remove_from_crl)]
     verdict, _ = await looked(
