@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-_FORMS = re.compile(r"\[([^\]\s]+)\](?::(\d{1,5}))?|([^:\[\]\s]*)(?::(\d{1,5}))?|([0-9a-fA-F:.]+)")
+_FORMS = re.compile(r"\[([^\]\s]+)\](?::([0-9]{1,5}))?|([^:\[\]\s@/\\]*)(?::([0-9]{1,5}))?|([0-9a-fA-F:.]+)")
 
 
 def host_port(text: str, fallback: int | None = None) -> tuple[str, int]:

@@ -231,6 +231,14 @@ def test_all_shows_routes_and_our_listener_in_a_table(
         assert len(capsys.readouterr().out.splitlines()) == 3
 
 
+@pytest.mark.parametrize(
+    "target", ["me@mail.test.invalid", "http://mail.test.invalid", "mail.test.invalid:٢٥"]
+)
+def test_what_is_no_host_is_not_looked_up(target: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["probe", target]) == 2
+    assert "is no destination of the config and not an address like" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("words", [["hybrid", "--all"], ["h", "--watch", "0"]])
 def test_what_makes_no_sense_is_refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main.run(["probe", *words]) == 2
