@@ -275,7 +275,10 @@ def take_back(connection: sqlite3.Connection, message: int, n: int, at: Ms, why:
             # What had settled or ended it took the deadline with it.
             again = _far_deadline(connection, move, row)
             move = replace(move, holder=Holder.FAR, deadline=again)
-        _write(connection, move, row, Stand(to))
+        # Of the causes that go along only our own reply's is still known.
+        said = verdict.words(connection, message, n, row.attempt)
+        cause, scope, mend = next((word.cause for word in said if word.reply), (None, None, None))
+        _write(connection, move, replace(row, cause=cause, scope=scope, mend=mend), Stand(to))
         tell(connection, message, n, at, "withdrawn", row, to, why)
         _follow(connection, move, row, to)
     elif to is State.SENDING and row.state is not State.SENDING:
