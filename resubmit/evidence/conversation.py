@@ -15,6 +15,8 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 
+_MOST_HELD = 200
+"""Lines of one reply."""
 _MOST_PENDING = 2_000
 _MOST_RECIPIENTS = 2_000
 _REPLY = re.compile(r"\s*([2-5]\d\d)(?:([ -])(.*))?$", re.DOTALL)
@@ -130,14 +132,14 @@ class Conversation:
         """A line of a reply came."""
         found = _REPLY.match(text)
         if found is None:
-            if self._held:
+            if 0 < len(self._held) < _MOST_HELD:
                 self._held.append(text.strip())
             return []
         told: list[Told] = []
         if self._held and not self._held[0].startswith(found[1]):
             told += self._flush()
         if found[2] == "-" and self._whole:
-            if len(self._held) < 200:
+            if len(self._held) < _MOST_HELD:
                 self._held.append(text.strip())
             return told
         lines, self._held = [*self._held, text.strip()], []
@@ -323,9 +325,9 @@ class Conversation:
         self.is_inside = plain.get("is_inside") is True
         self.secured, self._greeted = plain.get("secured") is True, plain.get("greeted") is True
         self._handshake, self.said_hello = plain.get("handshake") is True, plain.get("said_hello") is True
-        self._held = [
-            line for line in _list(plain.get("held")) if isinstance(line, str) and _REPLY.match(line)
-        ]
+        held = [line for line in _list(plain.get("held")) if isinstance(line, str)][:_MOST_HELD]
+        # Only a reply is held, though what goes on in it may be any text.
+        self._held = held if held and _REPLY.match(held[0]) else []
         for one in _list(plain.get("asked")):
             match one:
                 case [str(verb), str(address), str(original), bool(latest)]:
