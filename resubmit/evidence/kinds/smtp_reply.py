@@ -1,6 +1,6 @@
 """SMTP replies and deferral reasons as a person pastes them: one a line, multi-line ones joined.
 
-Source: RFC 5321 §4.2; microsoft.md sections 3.3 and 4.1 (the 250 2.6.0 line).
+Source: RFC 5321 §4.2; microsoft.md sections 3.3 and 4.1 (the 250 2.6.0 line); Postfix's `queued as`.
 Limits: a reply names no message and mostly no recipient: it is explained, it moves nothing.
 """
 
@@ -27,6 +27,7 @@ _CONTINUED = re.compile(r"\s*([245]\d\d)-")
 _QUEUED = re.compile(
     r"(?:(?P<id><[^>]*>) )?\[InternalId=(?P<queue>\d+), Hostname=(?P<host>[^\]]+)\] (?P<size>\d+) bytes"
 )
+_QUEUED_AS = re.compile(r"\bqueued as ([0-9A-Za-z]{5,24})\b", re.IGNORECASE)
 _ADDRESS = re.compile(r"<([^<>\s@]+@[^<>\s@]+)>")
 _LONGEST = 16_384
 _MOST_LINES = 100_000
@@ -103,6 +104,7 @@ def _explained(held: list[str], place: str, reading: Reading) -> Item:
     status = _status(code, enhanced, reason.text)
     bad = status in (Status.DEFERRED, Status.FAILED, Status.EXPIRED)
     queued = _QUEUED.search(reason.text)
+    relayed = _QUEUED_AS.search(reason.text) if status is Status.RELAYED else None
     named = _ADDRESS.search(reason.text) if bad else None
     remote = f"{reason.host} [{reason.ip}]" if reason.host and reason.ip else reason.host or reason.ip
     return Evidence(
@@ -110,7 +112,7 @@ def _explained(held: list[str], place: str, reading: Reading) -> Item:
         status=status,
         recipient=named[1] if named else "",
         message_id=(queued["id"] or "") if queued else "",
-        queue_id=queued["queue"] if queued else "",
+        queue_id=queued["queue"] if queued else relayed[1] if relayed else "",
         size=int(queued["size"][:15]) if queued else None,
         code=code,
         enhanced_code=enhanced,
