@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -81,6 +82,54 @@ def head_lines(head: bytes, limit: int = 200) -> list[str]:
     text = head.decode(encoding_of_head(head), errors="replace")
     found = (line.strip("\ufeff\0\r").strip() for line in text.split("\n"))
     return [line for line in found if line][:limit]
+
+
+_ROW = re.compile(r'"?\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[\d.]*Z?"?,')
+
+
+def begins_as(head: bytes, is_header: Callable[[str], bool], is_row: Callable[[list[str]], bool]) -> bool:
+    """Whether the first of a file's lines that is one of an Exchange log's is one of this log's. is_header:
+    by the value of its `Log-type` or `#Fields`; is_row: by the row's fields."""
+    aside = 0
+    for line in head_lines(head):
+        header = header_of(line)
+        if header is not None and header[0] in ("log-type", "fields"):
+            return is_header(header[1])
+        if _ROW.match(line):
+            try:
+                return is_row(next(csv.reader([line]), []))
+            except csv.Error:
+                return False
+        aside += header is None
+        if aside > MOST_ASIDE or (header is None and line.count(",") > 5):
+            return False  # another kind's table
+    return False
+
+
+def columns_of(value: str, needed: Set[str], most: int) -> list[str]:
+    """The columns a `#Fields` line names, where these are among them and they are no more than `most`."""
+    names = [name.strip().strip('"').lower() for name in value.split(",")]
+    return names if set(names) >= needed and len(names) <= most else []
+
+
+def remembered(memory: str) -> object:
+    """What a machine's `memory` held; {} where it is none."""
+    try:
+        return json.loads(memory) if memory else {}
+    except (ValueError, RecursionError):
+        return {}
+
+
+def newest(items: Iterable[list[object]], room: int) -> list[list[object]]:
+    """Of plain values from the newest on, those that take at most `room` characters as JSON; the oldest
+    first."""
+    kept: list[list[object]] = []
+    for one in items:
+        room -= len(json.dumps(one)) + 2
+        if room < 0:
+            break
+        kept.append(one)
+    return kept[::-1]
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,6 @@ peer's reply repeats it; when Exchange took the mail is taken to be when it firs
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 from collections import OrderedDict
@@ -27,13 +26,14 @@ from resubmit.evidence.base import RAW_LIMIT, Item, Reading
 from resubmit.evidence.kinds.exchange_smtp_log_session import Row, Session, endpoint
 from resubmit.evidence.loglines import (
     LONGEST,
-    MOST_ASIDE,
     CsvLines,
     CsvRow,
     NoRow,
-    head_lines,
+    begins_as,
+    columns_of,
     header_of,
     lines,
+    remembered,
     text_of,
 )
 from resubmit.evidence.stamps import Culture
@@ -54,7 +54,6 @@ _COLUMNS = [
     "context",
 ]
 _NEEDED = {"date-time", "session-id", "event", "data"}
-_ROW = re.compile(r'"?\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[\d.]*Z?"?,')
 _KIND = re.compile(r"SMTP (Send|Receive) Protocol Log", re.IGNORECASE)
 _MOST_COLUMNS = 50
 _MOST_SESSIONS = 4_000
@@ -64,32 +63,17 @@ MEMORY_LIMIT = 256 * 1024
 
 def sniff(head: bytes, name: str) -> bool:
     """Whether one of the first lines is such a log's header or row."""
-    aside = 0
-    for line in head_lines(head):
-        header = header_of(line)
-        if header is not None and header[0] in ("log-type", "fields"):
-            return bool(_columns(header[1]) or _KIND.fullmatch(header[1]))
-        if _ROW.match(line):
-            return _is_row(line)
-        aside += header is None
-        if aside > MOST_ASIDE or (header is None and line.count(",") > 5):
-            return False  # another kind's table
-    return False
+    return begins_as(head, lambda said: bool(_columns(said) or _KIND.fullmatch(said)), _is_row)
 
 
-def _is_row(line: str) -> bool:
-    try:
-        fields = next(csv.reader([line]), [])
-    except csv.Error:
-        return False
+def _is_row(fields: list[str]) -> bool:
     # Pages that show logs tend to lose the `*`.
     return 8 <= len(fields) <= 9 and fields[6] in ("+", "-", ">", "<", "*", "") and fields[3].isdigit()
 
 
 def _columns(value: str) -> list[str]:
     """The columns a `#Fields` line names, where they are a protocol log's."""
-    names = [name.strip().strip('"').lower() for name in value.split(",")]
-    return names if set(names) >= _NEEDED and len(names) <= _MOST_COLUMNS else []
+    return columns_of(value, _NEEDED, _MOST_COLUMNS)
 
 
 def read(stream: BinaryIO, reading: Reading) -> Iterator[Item]:
@@ -167,11 +151,7 @@ class Machine:
         return json.dumps(known)
 
     def _restore(self, memory: str) -> None:
-        try:
-            known = json.loads(memory) if memory else {}
-        except (ValueError, RecursionError):
-            return
-        match known:
+        match remembered(memory):
             case {
                 "columns": list(columns),
                 "sends": bool() | None as sends,

@@ -16,9 +16,7 @@ Limits: Exchange 2007 and later; the TLS cause of a deferral is often only in th
 
 from __future__ import annotations
 
-import csv
 import json
-import re
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
@@ -29,20 +27,20 @@ from resubmit.evidence.kinds.exchange_tracking_log_rows import Rows
 from resubmit.evidence.kinds.exchange_tracking_log_table import MEMORY_LIMIT, Mails
 from resubmit.evidence.loglines import (
     LONGEST,
-    MOST_ASIDE,
     CsvLines,
     CsvRow,
     NoRow,
-    head_lines,
+    begins_as,
+    columns_of,
     header_of,
     lines,
+    remembered,
     text_of,
 )
 from resubmit.model.evidence import Source
 
 SOURCE = Source.EXCHANGE_TRACKING_LOG
 
-_ROW = re.compile(r'"?\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[\d.]*Z?"?,')
 _NEEDED = {"date-time", "event-id", "recipient-address"}
 _MOST_COLUMNS = 200
 _HEAD = 64 * 1024
@@ -52,31 +50,18 @@ def sniff(head: bytes, name: str) -> bool:
     """Whether one of the first lines is such a log's header or row, or it is one that PowerShell printed."""
     if export.find(head) is not None or export.is_list(head):
         return True
-    aside = 0
-    for line in head_lines(head):
-        header = header_of(line)
-        if header is not None and header[0] in ("log-type", "fields"):
-            return bool(_columns(header[1])) or header[1].lower() == "message tracking log"
-        if _ROW.match(line):
-            return _is_row(line)
-        aside += header is None
-        if aside > MOST_ASIDE or (header is None and line.count(",") > 5):
-            return False  # another kind's table
-    return False
+    return begins_as(
+        head, lambda said: bool(_columns(said)) or said.lower() == "message tracking log", _is_row
+    )
 
 
-def _is_row(line: str) -> bool:
-    try:
-        fields = next(csv.reader([line]), [])
-    except csv.Error:
-        return False
+def _is_row(fields: list[str]) -> bool:
     return len(fields) > 12 and words.is_tracking(fields[7], fields[8])
 
 
 def _columns(value: str) -> list[str]:
     """The columns a `#Fields` line names, where they are a tracking log's."""
-    names = [name.strip().strip('"').lower() for name in value.split(",")]
-    return names if set(names) >= _NEEDED and len(names) <= _MOST_COLUMNS else []
+    return columns_of(value, _NEEDED, _MOST_COLUMNS)
 
 
 def read(stream: BinaryIO, reading: Reading) -> Iterator[Item]:
@@ -134,11 +119,7 @@ class Machine:
         return json.dumps({"columns": self._columns, "mails": self._mails.plain(room)})
 
     def _restore(self, memory: str) -> None:
-        try:
-            known = json.loads(memory) if memory else {}
-        except (ValueError, RecursionError):
-            return
-        match known:
+        match remembered(memory):
             case {"columns": list(columns), "mails": mails}:
                 if all(isinstance(name, str) for name in columns):
                     self._columns = columns[:_MOST_COLUMNS]

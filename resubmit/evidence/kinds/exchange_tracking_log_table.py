@@ -6,10 +6,10 @@ Plain and bounded: the mail not heard of for the longest time goes.
 
 from __future__ import annotations
 
-import json
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
+from resubmit.evidence.loglines import newest
 from resubmit.model.moment import Ms
 
 MEMORY_LIMIT = 256 * 1024
@@ -85,16 +85,10 @@ class Mails:
         self._last = mail, mail.people
         return mail
 
-    def plain(self, room: int) -> list[object]:
+    def plain(self, room: int) -> list[list[object]]:
         """The newest mails as plain values that take at most `room` characters as JSON."""
-        kept: list[object] = []
-        for key, mail in reversed(self._known.items()):
-            one = [key, mail.taken_at, mail.open, mail.origins, mail.groups]
-            room -= len(json.dumps(one)) + 2
-            if room < 0:
-                break
-            kept.append(one)
-        return kept[::-1]
+        mails = reversed(self._known.items())
+        return newest(([key, m.taken_at, m.open, m.origins, m.groups] for key, m in mails), room)
 
     def restore(self, plain: object) -> None:
         """What `plain` gave; anything else is forgotten."""

@@ -24,7 +24,7 @@ from resubmit.evidence.base import RAW_LIMIT, Item, Reading
 from resubmit.evidence.conversation import Told
 from resubmit.evidence.kinds import iis_log_rows as rows
 from resubmit.evidence.kinds.iis_log_talks import Comings, Queue, Talk, Talks
-from resubmit.evidence.loglines import LONGEST, head_lines, lines, text_of
+from resubmit.evidence.loglines import LONGEST, head_lines, lines, remembered, text_of
 from resubmit.evidence.stamps import Culture, Survey
 from resubmit.meaning.classify import codes, is_expiry, meaning_of
 from resubmit.model.evidence import Evidence, Holder, Source, Status
@@ -129,11 +129,7 @@ class Machine:
         return json.dumps(known)
 
     def _restore(self, memory: str) -> None:
-        try:
-            known = json.loads(memory) if memory else {}
-        except (ValueError, RecursionError):
-            return
-        match known:
+        match remembered(memory):
             case {
                 "columns": list(columns),
                 "times": [int() | None as day, int(clock), int() | None as begun],

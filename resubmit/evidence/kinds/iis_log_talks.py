@@ -9,12 +9,13 @@ Limits: two conversations with one host at the same time are followed only while
 
 from __future__ import annotations
 
-import json
 from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from resubmit.evidence.conversation import Conversation, Told
 from resubmit.evidence.kinds.iis_log_rows import Line
+from resubmit.evidence.loglines import newest
 from resubmit.model.moment import DAY, MINUTE, SECOND, Ms
 
 _MOST_PEERS = 2_000
@@ -44,6 +45,11 @@ class Talk:
     def met(self, line: Line, place: str, raw: str) -> None:
         """A row of it."""
         self.latest, self.peer, self.place, self.raw = line.at, line.peer, place, raw
+
+    def plain(self) -> list[object]:
+        """As plain values."""
+        said = self.said.plain()
+        return [said, self.unsure, self.latest, self.blamed, self.peer, self.place, self.raw[:500]]
 
     def fits(self, verb: str) -> bool:
         """Whether a command may come next in it."""
@@ -134,20 +140,11 @@ class Talks:
             del talks[0]
         return talk
 
-    def plain(self, room: int) -> list[object]:
+    def plain(self, room: int) -> list[list[object]]:
         """The conversations heard of last, as plain values that take at most `room` characters as JSON."""
-        kept: list[object] = []
-        for key, talks in reversed(self._peers.items()):
-            one = [
-                key,
-                [[t.said.plain(), t.unsure, t.latest, t.blamed, t.peer, t.place, t.raw[:500]] for t in talks],
-            ]
-            room -= len(json.dumps(one)) + 2
-            if room < 0:
-                break
-            if talks:
-                kept.append(one)
-        return kept[::-1]
+        peers = reversed(self._peers.items())
+        kept = newest(([key, [talk.plain() for talk in talks]] for key, talks in peers), room)
+        return [one for one in kept if one[1]]
 
     def restore(self, plain: object) -> None:
         """What `plain` gave; anything else is forgotten."""
@@ -214,17 +211,13 @@ class Comings:
         mails = self._open.get(client, [])
         return mails.pop(0) if mails else None
 
-    def plain(self, room: int) -> list[object]:
+    def plain(self, room: int) -> list[list[object]]:
         """As plain values that take at most `room` characters as JSON, the newest first."""
-        kept: list[object] = []
-        for client, mails in reversed(self._open.items()):
-            one = [client, [[m.sender, m.recipients, m.unsure] for m in mails]]
-            room -= len(json.dumps(one)) + 2
-            if room < 0:
-                break
-            if mails:
-                kept.append(one)
-        return kept[::-1]
+        coming: Iterator[list[object]] = (
+            [client, [[m.sender, m.recipients, m.unsure] for m in mails]]
+            for client, mails in reversed(self._open.items())
+        )
+        return [one for one in newest(coming, room) if one[1]]
 
     def restore(self, plain: object) -> None:
         """What `plain` gave; anything else is forgotten."""
@@ -263,16 +256,10 @@ class Queue:
             del self._pairs[key]
         return mails[0]
 
-    def plain(self, room: int) -> list[object]:
+    def plain(self, room: int) -> list[list[object]]:
         """As plain values that take at most `room` characters as JSON, the newest first."""
-        kept: list[object] = []
-        for key, mails in reversed(self._pairs.items()):
-            one = [key, [list(mail) for mail in mails]]
-            room -= len(json.dumps(one)) + 2
-            if room < 0:
-                break
-            kept.append(one)
-        return kept[::-1]
+        waiting = reversed(self._pairs.items())
+        return newest(([key, [list(mail) for mail in mails]] for key, mails in waiting), room)
 
     def restore(self, plain: object) -> None:
         """What `plain` gave; anything else is forgotten."""

@@ -28,6 +28,7 @@ from resubmit.evidence.kinds import postfix_log_files as files
 from resubmit.evidence.kinds import postfix_log_words as words
 from resubmit.evidence.kinds.postfix_log_lines import BARE, Line, NoLine, Stamps, decoded, parse
 from resubmit.evidence.kinds.postfix_log_table import MEMORY_LIMIT, Mail, Table, Waiting
+from resubmit.evidence.loglines import remembered
 from resubmit.meaning.classify import is_expiry, meaning_of
 from resubmit.model.evidence import Cause, Evidence, Holder, Source, Status
 from resubmit.model.message import message_id_of
@@ -101,11 +102,7 @@ class Machine:
         return json.dumps({"last": self.stamps.last, "faults": faults, "mails": self._table.plain(room)})
 
     def _restore(self, memory: str) -> None:
-        try:
-            known = json.loads(memory) if memory else {}
-        except (ValueError, RecursionError):
-            return
-        match known:
+        match remembered(memory):
             case {"last": last, "faults": list(faults), "mails": mails}:
                 self.stamps.last = last if isinstance(last, int) else None
                 for fault in faults:
