@@ -14,7 +14,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 from cryptography.x509.oid import AuthorityInformationAccessOID
 
-from resubmit.probe.path import UNREADABLE, extension
+from resubmit.probe.path import UNREADABLE, http_access
 from resubmit.probe.roots import parsed
 
 CEILING = 64 * 1024
@@ -26,16 +26,7 @@ _BUNDLE = 8
 
 def urls(certificate: x509.Certificate) -> tuple[str, ...]:
     """Where the issuer's certificate can be had by HTTP, the first few."""
-    found = extension(certificate, x509.AuthorityInformationAccess)
-    if not isinstance(found, x509.AuthorityInformationAccess):
-        return ()
-    named = (
-        one.access_location.value
-        for one in found
-        if one.access_method == AuthorityInformationAccessOID.CA_ISSUERS
-        and isinstance(one.access_location, x509.UniformResourceIdentifier)
-    )
-    return tuple(url for url in named if url.lower().startswith("http://"))[:URLS]
+    return http_access(certificate, AuthorityInformationAccessOID.CA_ISSUERS)[:URLS]
 
 
 def read(octets: bytes) -> list[x509.Certificate]:

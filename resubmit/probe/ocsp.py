@@ -19,7 +19,7 @@ from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsag
 
 from resubmit.model.moment import MINUTE, Ms, from_datetime
 from resubmit.probe.flaw import day
-from resubmit.probe.path import UNREADABLE, extension, issued_by
+from resubmit.probe.path import UNREADABLE, extension, http_access, issued_by
 from resubmit.probe.signatures import canonical, verifies
 
 CONTENT_TYPE = "application/ocsp-request"
@@ -46,16 +46,7 @@ class Told:
 
 def urls(certificate: x509.Certificate) -> tuple[str, ...]:
     """The responders a certificate names, by HTTP."""
-    found = extension(certificate, x509.AuthorityInformationAccess)
-    if not isinstance(found, x509.AuthorityInformationAccess):
-        return ()
-    named = (
-        one.access_location.value
-        for one in found
-        if one.access_method == AuthorityInformationAccessOID.OCSP
-        and isinstance(one.access_location, x509.UniformResourceIdentifier)
-    )
-    return tuple(url for url in named if url.lower().startswith("http://"))
+    return http_access(certificate, AuthorityInformationAccessOID.OCSP)
 
 
 def request(certificate: x509.Certificate, issuer: x509.Certificate) -> bytes | None:

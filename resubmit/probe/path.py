@@ -181,6 +181,20 @@ def extension(certificate: x509.Certificate, kind: type[x509.ExtensionType]) -> 
         return None
 
 
+def http_access(certificate: x509.Certificate, method: x509.ObjectIdentifier) -> tuple[str, ...]:
+    """The HTTP addresses that a certificate's Authority Information Access names for a method.
+    (RFC 5280 §4.2.2.1)"""
+    found = extension(certificate, x509.AuthorityInformationAccess)
+    if not isinstance(found, x509.AuthorityInformationAccess):
+        return ()
+    named = (
+        one.access_location.value
+        for one in found
+        if one.access_method == method and isinstance(one.access_location, x509.UniformResourceIdentifier)
+    )
+    return tuple(url for url in named if url.lower().startswith("http://"))
+
+
 def _authority_key(certificate: x509.Certificate) -> bytes | None:
     found = extension(certificate, x509.AuthorityKeyIdentifier)
     return found.key_identifier if isinstance(found, x509.AuthorityKeyIdentifier) else None
