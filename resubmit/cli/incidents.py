@@ -19,7 +19,7 @@ from resubmit.model.ids import id_text
 from resubmit.model.moment import rfc3339, span_text
 from resubmit.view.mail import replay_sample
 from resubmit.view.overview import incident_object, report_object
-from resubmit.view.page import incident_page
+from resubmit.view.page import COUNTS, incident_page
 
 
 def _add(parser: argparse.ArgumentParser) -> None:
@@ -141,7 +141,7 @@ def _show(incident: IncidentView, why: dict[str, list[str]], false_ndrs: list[Fa
             out.text(f"{_WHY[what]}: {'; '.join(reasons)}", "  ")
     out.line()
     for name in ("stuck", "recovered", "failed", "unproven", "unknown", "duplicates"):
-        line = f"  {name:<11}{getattr(incident, name):>8}  {_MEANING[name]}"
+        line = f"  {name:<11}{getattr(incident, name):>8}  {COUNTS[name]}"
         out.line(cut(line, out.columns))
     if false_ndrs:
         out.line()
@@ -170,15 +170,6 @@ def _next(incident: IncidentView) -> list[tuple[str, str]]:
         steps.append((f"resubmit list --incident {incident.id} --state failed", "who was given up"))
     return steps
 
-
-_MEANING = {
-    "stuck": "recipients caught",
-    "recovered": "delivered, by evidence",
-    "failed": "given up: refused, filtered or cancelled",
-    "unproven": "taken by the next hop, nothing heard since",
-    "unknown": "still open",
-    "duplicates": "delivered twice",
-}
 
 COMMANDS = {
     "incidents": Command(

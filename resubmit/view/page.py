@@ -17,7 +17,7 @@ td.n, th.n { text-align: right; } .bad { color: #a00; font-weight: bold; } .good
 @media (prefers-color-scheme: dark) { body { background: #111; color: #eee; } td { border-color: #333; }
   .bad { color: #f88; } .good { color: #8d8; } a { color: #9cf; } }
 """
-_COUNTS = {
+COUNTS = {
     "stuck": "recipients caught",
     "recovered": "delivered, by evidence",
     "failed": "given up: refused, filtered or cancelled",
@@ -53,7 +53,7 @@ def incident_page(
     )
     yield "<h2>What became of the mail</h2>"
     yield "<table>"
-    for name, meaning in _COUNTS.items():
+    for name, meaning in COUNTS.items():
         count = report[name]
         kind = " bad" if name in _BAD and count else " good" if name == "recovered" and count else ""
         yield f'<tr><td>{name}</td><td class="n{kind}">{count}</td><td>{meaning}</td></tr>'
